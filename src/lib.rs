@@ -1,0 +1,33 @@
+//! onceflight makes identical requests run once.
+//!
+//! For each key one caller, the *leader*, does the work; every other caller with that key, a
+//! *follower*, gets the leader's outcome: while it is in flight, and for a while after. A leader
+//! that is lost is succeeded by exactly one follower, and what it says later is refused.
+//!
+//! Start at [`DedupTable`].
+
+#![cfg_attr(not(feature = "capi"), deny(unsafe_code))]
+
+mod clock;
+mod error;
+mod fingerprint;
+mod fork;
+mod sync;
+mod table;
+mod timer;
+
+#[cfg(feature = "capi")]
+pub mod ffi;
+
+pub use error::{Error, ErrorKind};
+pub use fingerprint::{Fingerprint, Fingerprinter, RequestKey};
+pub use table::{
+    Begin, Builder, DedupTable, Follower, Key, Lead, OnCancel, OnLeaseExpired, Outcome, Refused,
+    Request, Role, Stats, TryBegin, Value,
+};
+
+/// The model checker's clock.
+#[cfg(onceflight_shuttle)]
+pub mod model {
+    pub use crate::clock::model::{advance, reset};
+}

@@ -1,0 +1,103 @@
+//! Waits that would never end.
+//!
+//! A thread that leads one key may wait for another; if that one's leader waits, perhaps through
+//! others, for the first, none of them will ever move. Only leads whose holder promises to settle
+//! them on the thread that began them (`run`, `SAME_THREAD`) can be told apart this way.
+//!
+//! A ring needs every thread in it to lead something, so a thread that leads nothing publishes
+//! nothing: the common follower pays one thread-local read. Those that do lead publish whom they
+//! wait for and look for a ring in one critical section, so of the threads that close a ring the
+//! last one always sees it. Only waits without a deadline are edges: the others end.
+//!
+//! Lock order: the edges are a leaf.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::fork;
+
+/// Per fork generation: a child must not meet a lock that another thread of its parent held.
+static EDGES: [Mutex<Edges>; 8] = [const { Mutex::new(BTreeMap::new()) }; 8];
+
+/// Thread → the leader of the flight that it waits for (a cell: leaders change).
+type Edges = BTreeMap<u64, Arc<AtomicU64>>;
+
+static THREADS: AtomicU64 = AtomicU64::new(1);
+
+crate::sync::thread_local! {
+    static NUMBER: Cell<u64> = Cell::new(0);
+    static LEADING: Cell<usize> = Cell::new(0);
+}
+
+/// This thread's number; never 0.
+pub(crate) fn this_thread() -> u64 {
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
+        }
+        number.get()
+    })
+}
+
+/// This thread holds one more lead that it will settle itself.
+pub(super) fn lead_taken(thread: u64) {
+    if thread != 0 && thread == this_thread() {
+        LEADING.with(|leading| leading.set(leading.get() + 1));
+    }
+}
+
+/// One less. A lead settled elsewhere against its promise only leaves the count too high, which
+/// costs a look at the edges and finds nothing.
+pub(super) fn lead_settled(thread: u64) {
+    if thread != 0 && thread == this_thread() {
+        LEADING.with(|leading| leading.set(leading.get().saturating_sub(1)));
+    }
+}
+
+/// An edge, taken back when the wait is over.
+pub(super) struct Edge(Option<u64>);
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0 {
+            edges().remove(&thread);
+        }
+    }
+}
+
+/// About to wait for the flight that `leader` leads. `None`: that would never end.
+pub(super) fn enter(leader: &Arc<AtomicU64>, endless: bool) -> Option<Edge> {
+    if leader.load(Ordering::Relaxed) == 0 && LEADING.with(Cell::get) == 0 {
+        return Some(Edge(None));
+    }
+    let me = this_thread();
+    if leader.load(Ordering::Relaxed) == me {
+        return None;
+    }
+    if !endless || LEADING.with(Cell::get) == 0 {
+        return Some(Edge(None));
+    }
+    let mut edges = edges();
+    edges.insert(me, Arc::clone(leader));
+    let mut at = leader.load(Ordering::Relaxed);
+    // As many steps as there are edges: a ring that I'm not part of ends there.
+    for _ in 0..edges.len() {
+        if at == me {
+            edges.remove(&me);
+            return None;
+        }
+        match edges.get(&at) {
+            Some(next) => at = next.load(Ordering::Relaxed),
+            None => break,
+        }
+    }
+    Some(Edge(Some(me)))
+}
+
+fn edges() -> std::sync::MutexGuard<'static, Edges> {
+    let generation = usize::try_from(fork::generation() % 8).unwrap_or(0);
+    EDGES[generation].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,176 @@
+//! The right to settle a flight.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::deadlock;
+use super::engine::{Granted, Inner};
+use super::flight::LeadId;
+use super::{Key, Value};
+use crate::error::{Error, ErrorKind};
+
+/// A leader's right to settle its flight: do the work, then call one of the settling methods.
+///
+/// Dropping it, by unwinding too, abandons the flight: the work may have happened, and the next
+/// in line takes over. Once another leader has taken over, every method says
+/// [`Stale`](ErrorKind::Stale) and changes nothing.
+#[must_use = "a dropped lead abandons its flight"]
+pub struct Lead<'t, K: Key, V: Value> {
+    inner: &'t Inner<K, V>,
+    hash: u64,
+    id: LeadId,
+    attempt: u32,
+    thread: u64,
+    live: bool,
+}
+
+impl<'t, K: Key, V: Value> Lead<'t, K, V> {
+    pub(super) fn new(inner: &'t Inner<K, V>, hash: u64, granted: Granted, thread: u64) -> Self {
+        let Granted { id, attempt } = granted;
+        Self { inner, hash, id, attempt, thread, live: true }
+    }
+
+    /// Shares `value` with every follower, and keeps it for the ttl of the request or the table.
+    ///
+    /// # Errors
+    /// The value comes back in [`Refused`]. [`Stale`](ErrorKind::Stale): another leader took over.
+    /// [`TooLarge`](ErrorKind::TooLarge): nothing was settled, and the lead comes back too.
+    pub fn complete(self, value: V) -> Result<(), Refused<'t, K, V>> {
+        self.finish(value, None)
+    }
+
+    /// [`complete`](Self::complete), kept for `ttl`; zero shares without keeping.
+    pub fn complete_for(self, value: V, ttl: Duration) -> Result<(), Refused<'t, K, V>> {
+        self.finish(value, Some(ttl))
+    }
+
+    fn finish(mut self, value: V, ttl: Option<Duration>) -> Result<(), Refused<'t, K, V>> {
+        match self.inner.complete(self.hash, self.id, value, ttl) {
+            Ok(()) => {
+                self.live = false;
+                Ok(())
+            }
+            Err((error, value)) => {
+                let lead = match error.kind() {
+                    ErrorKind::TooLarge => Some(self),
+                    _ => {
+                        self.lost();
+                        None
+                    }
+                };
+                Err(Refused { error, value, lead })
+            }
+        }
+    }
+
+    /// Nothing happened: the first follower in line leads, or all of them fail, by the table's
+    /// [`OnCancel`](crate::OnCancel).
+    pub fn cancel(mut self) -> Result<(), Error> {
+        self.live = false;
+        let result = self.inner.cancel(self.hash, self.id);
+        self.checked(result)
+    }
+
+    /// It may have happened: what dropping the lead does, with an answer.
+    pub fn abandon(mut self) -> Result<(), Error> {
+        self.live = false;
+        let result = self.inner.abandon(self.hash, self.id);
+        self.checked(result)
+    }
+
+    /// The response is not for sharing: every follower is told at once to do its own work.
+    pub fn decline(mut self) -> Result<(), Error> {
+        self.live = false;
+        let result = self.inner.decline(self.hash, self.id);
+        self.checked(result)
+    }
+
+    /// Makes the lease end `lease` from now. A lease that has passed can still be renewed, as long
+    /// as nobody has taken over.
+    pub fn renew(&self, lease: Duration) -> Result<(), Error> {
+        self.inner.renew(self.hash, self.id, Some(lease))
+    }
+
+    /// A number that grows with every leader of a key, for a resource downstream to refuse a late
+    /// one by. In memory it grows for the table's life.
+    pub fn fence(&self) -> u64 {
+        self.id
+    }
+
+    /// 1 for the first leader of a flight, one more for each successor.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// What an earlier leader of this flight left for its successor.
+    pub fn checkpoint(&self) -> Result<Option<Arc<[u8]>>, Error> {
+        self.inner.details(self.hash, self.id).map(|(_, checkpoint)| checkpoint)
+    }
+
+    /// Leaves `bytes` for a successor: how far the work has come. Replaces the one before.
+    pub fn set_checkpoint(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.inner.set_checkpoint(self.hash, self.id, bytes)
+    }
+
+    fn checked(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        if result.is_err() {
+            self.lost();
+        }
+        result
+    }
+
+    /// The flight is another's. This thread no longer counts as its leader.
+    fn lost(&mut self) {
+        self.live = false;
+        deadlock::lead_settled(self.thread);
+    }
+}
+
+impl<K: Key, V: Value> Drop for Lead<'_, K, V> {
+    fn drop(&mut self) {
+        if self.live && self.inner.abandon(self.hash, self.id).is_err() {
+            self.lost();
+        }
+    }
+}
+
+impl<K: Key, V: Value> fmt::Debug for Lead<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lead")
+            .field("fence", &self.id)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A completion that was refused: why, the value, and the lead where it is still live.
+///
+/// Turning it into an [`Error`] (as `?` does) drops the value, and with it a live lead, which
+/// abandons.
+pub struct Refused<'t, K: Key, V: Value> {
+    /// Why.
+    pub error: Error,
+    /// What was to be shared.
+    pub value: V,
+    /// The lead, if it may still settle.
+    pub lead: Option<Lead<'t, K, V>>,
+}
+
+impl<K: Key, V: Value> From<Refused<'_, K, V>> for Error {
+    fn from(refused: Refused<'_, K, V>) -> Self {
+        refused.error
+    }
+}
+
+impl<K: Key, V: Value> fmt::Debug for Refused<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<K: Key, V: Value> fmt::Display for Refused<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}

@@ -1,0 +1,187 @@
+//! One request with terms of its own.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builder::keep_key;
+use super::deadlock;
+use super::engine::{Ask, Follow, Step};
+use super::flight::Terms;
+use super::follower::{Follower, Waiter};
+use super::lead::{Lead, Refused};
+use super::{Begin, DedupTable, Key, Outcome, Role, TryBegin, Value};
+use crate::clock::{self, FOREVER};
+use crate::error::{Error, ErrorKind};
+
+/// A request to begin, with its own timeout, lease, ttl, fingerprint and flags; what isn't set is
+/// the table's.
+#[must_use = "a request does nothing until it begins"]
+pub struct Request<'t, 'r, K: Key, V: Value, S, Q: ?Sized> {
+    table: &'t DedupTable<K, V, S>,
+    key: &'r Q,
+    timeout: Duration,
+    lease: Option<Duration>,
+    ttl: Option<Duration>,
+    fingerprint: Option<&'r [u8]>,
+    recover: bool,
+    same_thread: bool,
+}
+
+impl<K: Key, V: Value, S, Q: ?Sized> std::fmt::Debug for Request<'_, '_, K, V, S, Q> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl<'t, 'r, K, V, S, Q> Request<'t, 'r, K, V, S, Q>
+where
+    K: Borrow<Q> + Hash + Key,
+    V: Clone + Value,
+    S: BuildHasher,
+    Q: Hash + Eq + ToOwned + ?Sized,
+    Q::Owned: Into<K>,
+{
+    pub(super) fn new(table: &'t DedupTable<K, V, S>, key: &'r Q) -> Self {
+        Self {
+            table,
+            key,
+            timeout: FOREVER,
+            lease: None,
+            ttl: None,
+            fingerprint: None,
+            recover: false,
+            same_thread: false,
+        }
+    }
+
+    /// How long to wait for a flight; zero doesn't wait. For ever, if not set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The lease of the lead, should this request lead.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// How long the response is kept, should this request lead.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Bytes that say "the same payload": a key in use with others is a
+    /// [`Mismatch`](ErrorKind::Mismatch). None equals only none.
+    pub fn fingerprint(mut self, fingerprint: &'r [u8]) -> Self {
+        self.fingerprint = Some(fingerprint);
+        self
+    }
+
+    /// May lead where an earlier attempt's outcome is unknown.
+    pub fn recover(mut self) -> Self {
+        self.recover = true;
+        self
+    }
+
+    /// Promises to settle the lead on this thread, so that a wait that would never end is found:
+    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock).
+    pub fn same_thread(mut self) -> Self {
+        self.same_thread = true;
+        self
+    }
+
+    /// Leads, or waits for the outcome.
+    pub fn begin(self) -> Result<Begin<'t, K, V>, Error> {
+        let follow = if self.timeout.is_zero() { Follow::No } else { Follow::Blocking };
+        let ask = self.ask(follow);
+        let table = self.table;
+        Ok(match self.step(&ask)? {
+            (_, Step::Replay(value)) => Begin::Replayed(V::clone(&value)),
+            (hash, Step::Lead(granted)) => {
+                Begin::Lead(Lead::new(table.inner(), hash, granted, ask.terms.thread))
+            }
+            (hash, Step::Follow(room, seat)) => {
+                let deadline = clock::after(self.timeout);
+                let mut waiter =
+                    Waiter::new(Arc::clone(table.inner()), hash, &ask, None, (room, seat));
+                let arrived = waiter.wait(deadline, true)?;
+                table.begun(&waiter, arrived)
+            }
+        })
+    }
+
+    /// Leads, or stands in line without blocking. The timeout is the follower's to set, when it
+    /// waits.
+    pub fn try_begin(self) -> Result<TryBegin<'t, K, V, S>, Error> {
+        let ask = self.ask(Follow::Later);
+        let table = self.table;
+        Ok(match self.step(&ask)? {
+            (_, Step::Replay(value)) => TryBegin::Replayed(V::clone(&value)),
+            (hash, Step::Lead(granted)) => {
+                TryBegin::Lead(Lead::new(table.inner(), hash, granted, ask.terms.thread))
+            }
+            (hash, Step::Follow(room, seat)) => {
+                let inner = Arc::clone(table.inner());
+                let waiter = Waiter::new(inner, hash, &ask, None, (room, seat));
+                TryBegin::Follower(Follower::new(table, waiter))
+            }
+        })
+    }
+
+    /// The one-call form: see [`DedupTable::run`].
+    pub fn run(self, work: impl FnOnce() -> V) -> Result<Outcome<V>, Error> {
+        let (value, role) = match self.same_thread().begin()? {
+            Begin::Lead(lead) => {
+                let value = work();
+                let role = publish(lead, V::clone(&value));
+                (value, role)
+            }
+            Begin::Shared(value) => (value, Role::Shared),
+            Begin::Replayed(value) => (value, Role::Replayed),
+            Begin::Bypass => (work(), Role::Bypassed),
+        };
+        Ok(Outcome { value, role })
+    }
+
+    fn ask(&self, follow: Follow) -> Ask<'r> {
+        let config = &self.table.inner().config;
+        let terms = Terms {
+            lease: config.lease_granted(self.lease.unwrap_or(config.lease)),
+            ttl: self.ttl.unwrap_or(config.completed_ttl),
+            thread: if self.same_thread { deadlock::this_thread() } else { 0 },
+            recover: self.recover,
+            named: false,
+        };
+        Ask { terms, fingerprint: self.fingerprint, follow }
+    }
+
+    fn step(&self, ask: &Ask<'_>) -> Result<(u64, Step<K, V>), Error> {
+        let inner = self.table.inner();
+        let hash = self.table.hash(self.key);
+        let own = || keep_key(self.key.to_owned().into(), &inner.config.weigher);
+        Ok((hash, inner.begin(hash, self.key, own, ask, None)?))
+    }
+}
+
+/// Shares what `run` has made. A response that is too large to be shared is declined, so that
+/// followers do their own work instead of waiting for it again.
+fn publish<K, V>(lead: Lead<'_, K, V>, value: V) -> Role
+where
+    K: Key,
+    V: Value,
+{
+    match lead.complete(value) {
+        Ok(()) => Role::Led,
+        Err(Refused { lead: Some(lead), .. }) => match lead.decline() {
+            Ok(()) => Role::Led,
+            Err(_) => Role::Overtaken,
+        },
+        Err(Refused { error, .. }) if error.kind() == ErrorKind::Stale => Role::Overtaken,
+        Err(_) => Role::Led,
+    }
+}
+

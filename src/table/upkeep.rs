@@ -1,0 +1,256 @@
+//! What a table does that nobody asked for just now: it answers its alarms, gives back expired
+//! memory, and makes room.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::builder::OnLeaseExpired;
+use super::engine::{Inner, flight_mut_where, take_place};
+use super::flight::{Cause, LeadId};
+use super::seat::{Seat, Told, Verdict};
+use super::{Key, Value};
+use super::shard::{After, Record, RecordState, State, dismiss};
+use crate::clock;
+use crate::error::ErrorKind;
+use crate::timer::{Alarm, Alarmed};
+
+impl<K: Key, V: Value> Alarmed for Inner<K, V> {
+    fn ring(&self, alarm: Alarm) {
+        if self.forked() {
+            return;
+        }
+        match alarm {
+            Alarm::Lease { hash, id } => self.lease_passed(hash, id),
+            Alarm::Offer { hash, id } => self.offer_lapsed(hash, id),
+            Alarm::Deadline { hash, ticket } => {
+                let place = {
+                    let mut state = self.lock(hash);
+                    let place = take_place(&mut state, hash, ticket.load(Ordering::Relaxed));
+                    state.tally.timeouts += u64::from(place.is_some());
+                    place
+                };
+                if let Some(place) = place {
+                    place.seat.tell(Told::TimedOut);
+                }
+            }
+            Alarm::Sweep => self.sweep(),
+        }
+    }
+}
+
+impl<K: Key, V: Value> Inner<K, V> {
+    fn hold(&self) -> bool {
+        self.config.on_lease_expired == OnLeaseExpired::Hold
+    }
+
+    /// A lease that somebody waits on has passed, unless it was renewed.
+    fn lease_passed(&self, hash: u64, id: LeadId) {
+        let mut state = self.lock(hash);
+        let which = |record: &Record<K, V>| record.named_by(id);
+        let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
+        flight.alarm = None;
+        if !flight.overdue() {
+            self.watch_lease(hash, flight);
+            return;
+        }
+        let after = if flight.detached {
+            self.end_detached(&mut state, hash, id)
+        } else if flight.standing.is_some() {
+            self.pass_offer(&mut state, hash, id)
+        } else if flight.waiting() > 0 {
+            let hold = self.hold();
+            let offer = state.promote(hash, which, Cause::TakenOver, |terms| !hold || terms.recover);
+            let mut after = After { offer, ..After::default() };
+            if after.offer.is_some() {
+                self.watch_offer(hash, &after);
+            } else {
+                let State { records, tally, .. } = &mut *state;
+                if let Some(flight) = records.find_mut(hash, which).and_then(Record::flight_mut) {
+                    // The lead may still complete: only its followers stop waiting for it.
+                    after.dismissed =
+                        dismiss(tally, flight, || Verdict::Failed(ErrorKind::Unknown));
+                }
+            }
+            after
+        } else {
+            After::default()
+        };
+        drop(state);
+        after.run();
+    }
+
+    fn offer_lapsed(&self, hash: u64, id: LeadId) {
+        let mut state = self.lock(hash);
+        let after = self.pass_offer(&mut state, hash, id);
+        drop(state);
+        after.run();
+    }
+
+    /// An offer that wasn't accepted passes to the next in line, and its follower goes to the back.
+    /// Alone in line it keeps the offer, until a new begin takes it.
+    fn pass_offer(&self, state: &mut State<K, V>, hash: u64, id: LeadId) -> After<K, V> {
+        let mut after = After::default();
+        let which = |record: &Record<K, V>| record.named_by(id);
+        let Some(flight) = flight_mut_where(state, hash, which) else { return after };
+        let waiting = flight.waiting();
+        let Some(standing) = &mut flight.standing else { return after };
+        if waiting == 0 {
+            standing.lapsed = true;
+            return after;
+        }
+        let cause = standing.cause;
+        // The attempt that is passed on never began.
+        flight.attempt -= 1;
+        let hold = cause == Cause::TakenOver && self.hold();
+        after.revoked = state.requeue(hash, id);
+        after.offer = state.promote(hash, which, cause, |terms| !hold || terms.recover);
+        self.watch_offer(hash, &after);
+        after
+    }
+
+    /// A follower goes away for good, and passes on what was offered to it.
+    pub(super) fn give_up(&self, hash: u64, seat: &Arc<Seat>) {
+        let mut state = self.lock(hash);
+        if let Some(place) = take_place(&mut state, hash, seat.ticket.load(Ordering::Relaxed)) {
+            drop(state);
+            drop(place);
+            return;
+        }
+        let which = |record: &Record<K, V>| record.offered_to(seat);
+        let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
+        let (Some(standing), Some(id)) = (flight.standing.take(), flight.lead) else { return };
+        flight.attempt -= 1;
+        let after = if flight.detached {
+            self.end_detached(&mut state, hash, id)
+        } else {
+            self.hand_on(&mut state, hash, id, standing.cause)
+        };
+        drop(state);
+        after.run();
+    }
+
+    /// Drops one flight that lost its leader and that nobody waits for, to make room for another.
+    /// Its attempts are forgotten, which policy HOLD forbids.
+    pub(super) fn reclaim_lost(&self) -> bool {
+        if self.hold() || !self.losses.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.shards.iter().any(|shard| {
+            let mut state = shard.state.lock();
+            let lost = |record: &Record<K, V>| {
+                record.flight().is_some_and(|flight| {
+                    flight.waiting() == 0 && flight.standing.is_none() && flight.overdue()
+                })
+            };
+            let Some(hash) = state.records.iter().find(|record| lost(record)).map(|r| r.hash)
+            else {
+                return false;
+            };
+            let after = state.end(hash, lost, || Verdict::Failed(ErrorKind::Overloaded));
+            self.landed_with(&after);
+            drop(state);
+            after.run();
+            true
+        })
+    }
+
+    /// Drops the response that would expire soonest.
+    pub(super) fn evict_soonest(&self) {
+        let soonest = self.shards.iter().min_by_key(|shard| shard.soonest.load(Ordering::Relaxed));
+        let Some(shard) = soonest else { return };
+        let evicted = {
+            let mut state = shard.state.lock();
+            let evicted = self.pop_expiry(&mut state, |_| true);
+            state.tally.evictions += u64::from(evicted.is_some());
+            shard.soonest.store(self.soonest_in(&state), Ordering::Relaxed);
+            evicted
+        };
+        if evicted.is_none() {
+            // Somebody else is between counting a response in and publishing it, or evicted it.
+            crate::sync::yield_now();
+        }
+    }
+
+    /// Takes out the response that expires first, if `may`.
+    fn pop_expiry(
+        &self,
+        state: &mut State<K, V>,
+        may: impl Fn(Instant) -> bool,
+    ) -> Option<Record<K, V>> {
+        let (&(expires, seq), &hash) = state.expiry.first_key_value()?;
+        if !may(expires) {
+            return None;
+        }
+        let record = state.remove(hash, |record| match &record.state {
+            RecordState::Completed(completed) => {
+                completed.seq == seq && completed.expires == expires
+            }
+            RecordState::Flying(_) => false,
+        })?;
+        if let RecordState::Completed(completed) = &record.state {
+            self.window.release(completed.weight);
+        }
+        Some(record)
+    }
+
+    /// Drops what has expired, in batches short enough that no caller notices the lock.
+    fn sweep(&self) {
+        const BATCH: usize = 64;
+        self.sweep_at.store(u64::MAX, Ordering::Relaxed);
+        for shard in &self.shards {
+            loop {
+                let now = clock::now();
+                let expired: Vec<_> = {
+                    let mut state = shard.state.lock();
+                    let expired = std::iter::from_fn(|| {
+                        self.pop_expiry(&mut state, |expires| expires <= now)
+                    })
+                    .take(BATCH)
+                    .collect();
+                    shard.soonest.store(self.soonest_in(&state), Ordering::Relaxed);
+                    expired
+                };
+                let more = expired.len() == BATCH;
+                for record in expired {
+                    // A destructor's panic is its owner's; the others still go.
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(record)));
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        let soonest =
+            self.shards.iter().map(|shard| shard.soonest.load(Ordering::Relaxed)).min();
+        if let Some(soonest) = soonest.filter(|soonest| *soonest != u64::MAX) {
+            self.schedule_sweep(self.made + Duration::from_nanos(soonest));
+        }
+    }
+
+    /// Has the reaper come soon after `expires`, unless it comes earlier anyway. Look-ups are exact
+    /// without it; a short delay lets it take many at once.
+    pub(super) fn schedule_sweep(&self, expires: Instant) {
+        const DELAY: Duration = Duration::from_millis(10);
+        let at = expires.max(clock::now()) + DELAY;
+        let nanos = self.nanos(at);
+        if self.sweep_at.fetch_min(nanos, Ordering::Relaxed) > nanos {
+            let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
+            self.reaper.set(at, me, Alarm::Sweep);
+        }
+    }
+
+    pub(super) fn publish_soonest(&self, hash: u64, state: &State<K, V>) {
+        self.shard(hash).soonest.store(self.soonest_in(state), Ordering::Relaxed);
+    }
+
+    fn soonest_in(&self, state: &State<K, V>) -> u64 {
+        state.expiry.first_key_value().map_or(u64::MAX, |(&(expires, _), _)| self.nanos(expires))
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.made).as_nanos()).unwrap_or(u64::MAX - 1)
+    }
+}
+

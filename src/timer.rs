@@ -1,0 +1,208 @@
+//! Alarms: what must happen at a time though nobody calls.
+//!
+//! A lease that passes while followers wait, the deadline of a follower that doesn't block, an
+//! offered lead that nobody picks up, responses past their window. Blocked threads need no alarm:
+//! each wakes itself at its own deadline.
+//!
+//! Two threads serve every table of the process, started with the first table that needs them and
+//! ended with the last: [`Kind::Transition`] runs code of ours alone, so that one table's slow
+//! destructors never delay another's leases; [`Kind::Reaping`] drops expired values, which is user
+//! code. Neither holds a lock of a table while it sleeps or anything of its own while it calls one.
+//!
+//! Lock order: the alarm book is a leaf.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use crate::fork;
+use crate::sync::{Condvar, Mutex};
+
+/// What rings. Times and names only: a table looks up what they mean when it is told, and an alarm
+/// for something that has changed since finds nothing to do.
+#[derive(Debug, Clone)]
+pub(crate) enum Alarm {
+    /// The lease of lead `id` may have passed.
+    Lease { hash: u64, id: u64 },
+    /// Lead `id` was offered to a follower that may not have taken it up.
+    Offer { hash: u64, id: u64 },
+    /// A follower that doesn't block is out of time. The ticket is read under the shard's lock,
+    /// since a follower that let an offer lapse gets a new one.
+    Deadline { hash: u64, ticket: Arc<std::sync::atomic::AtomicU64> },
+    /// Completed responses have expired.
+    Sweep,
+}
+
+/// What an alarm is for. Called with no lock held.
+pub(crate) trait Alarmed: Send + Sync {
+    fn ring(&self, alarm: Alarm);
+}
+
+/// Names a set alarm, to cancel it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AlarmKey(Instant, u64);
+
+impl AlarmKey {
+    pub(crate) fn at(self) -> Instant {
+        self.0
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Transition,
+    Reaping,
+}
+
+/// A book of alarms, and the thread that rings them.
+pub(crate) struct Timer(Arc<Book>);
+
+#[derive(Default)]
+struct Book {
+    page: Mutex<Page>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Page {
+    alarms: BTreeMap<AlarmKey, (Weak<dyn Alarmed>, Alarm)>,
+    next: u64,
+    /// The thread is started by the first alarm: most tables never set one.
+    running: bool,
+    stopped: bool,
+    kind: Option<Kind>,
+}
+
+impl Timer {
+    fn new(kind: Kind) -> Self {
+        let book = Book::default();
+        book.page.lock().kind = Some(kind);
+        Self(Arc::new(book))
+    }
+
+    /// Rings `alarm` at `whom` as soon as it can after `at`.
+    pub(crate) fn set(&self, at: Instant, whom: Weak<dyn Alarmed>, alarm: Alarm) -> AlarmKey {
+        let mut page = self.0.page.lock();
+        page.next += 1;
+        let key = AlarmKey(at, page.next);
+        let first = page.alarms.first_key_value().is_none_or(|(earliest, _)| key < *earliest);
+        page.alarms.insert(key, (whom, alarm));
+        if !page.running {
+            page.running = true;
+            let kind = page.kind.unwrap_or(Kind::Transition);
+            start(Arc::clone(&self.0), kind);
+        }
+        drop(page);
+        if first {
+            self.0.changed.notify_one();
+        }
+        key
+    }
+
+    /// The alarm won't ring; unless it is ringing now.
+    pub(crate) fn cancel(&self, key: AlarmKey) {
+        let cancelled = self.0.page.lock().alarms.remove(&key);
+        drop(cancelled);
+    }
+
+    /// Rings what is due, in order of time. Answers when the next one is.
+    #[cfg_attr(not(onceflight_shuttle), allow(dead_code))]
+    pub(crate) fn ring_due(&self) -> Option<Instant> {
+        self.0.ring_due()
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // Not joined: the reaper may be inside a user's destructor that waits for this thread.
+        self.0.page.lock().stopped = true;
+        self.0.changed.notify_one();
+    }
+}
+
+impl Book {
+    fn ring_due(&self) -> Option<Instant> {
+        loop {
+            let mut page = self.page.lock();
+            let entry = page.alarms.first_entry()?;
+            let at = entry.key().0;
+            if crate::clock::now() < at {
+                return Some(at);
+            }
+            let (whom, alarm) = entry.remove();
+            drop(page);
+            if let Some(whom) = whom.upgrade() {
+                whom.ring(alarm);
+            }
+        }
+    }
+}
+
+#[cfg(not(onceflight_shuttle))]
+mod service {
+    use super::{Arc, Book, Kind, Mutex, Timer, Weak, fork};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// A lock that another thread held at a fork stays held in the child. So each generation of
+    /// forks has locks of its own; eight of them outlast any chain of forks that nobody exec'd.
+    static SHARED: [[Mutex<Weak<Timer>>; 2]; 8] =
+        [const { [const { Mutex::new(Weak::new()) }; 2] }; 8];
+
+    impl Timer {
+        /// The process's timer of that kind.
+        pub(crate) fn shared(kind: Kind) -> Arc<Self> {
+            let generation = usize::try_from(fork::generation() % 8).unwrap_or(0);
+            let mut shared = SHARED[generation][kind as usize].lock();
+            shared.upgrade().unwrap_or_else(|| {
+                let timer = Arc::new(Self::new(kind));
+                *shared = Arc::downgrade(&timer);
+                timer
+            })
+        }
+    }
+
+    pub(super) fn start(book: Arc<Book>, kind: Kind) {
+        let name = match kind {
+            Kind::Transition => "onceflight-timer",
+            Kind::Reaping => "onceflight-reap",
+        };
+        // Without a thread, leases are still looked at by the next begin and expiry by look-ups:
+        // later, but right. Out of threads is no reason to fail the caller.
+        let _ = std::thread::Builder::new().name(name.into()).spawn(move || serve(&book));
+    }
+
+    fn serve(book: &Book) {
+        loop {
+            // A panic in a user's destructor must not end everyone's timer.
+            let next = match catch_unwind(AssertUnwindSafe(|| book.ring_due())) {
+                Ok(next) => next,
+                Err(_) => continue,
+            };
+            let mut page = book.page.lock();
+            if page.stopped {
+                return;
+            }
+            let earliest = page.alarms.first_key_value().map(|(key, _)| key.0);
+            if earliest == next {
+                book.changed.wait(&mut page, earliest);
+            }
+        }
+    }
+}
+
+#[cfg(onceflight_shuttle)]
+mod service {
+    use super::{Arc, Book, Kind, Timer};
+
+    impl Timer {
+        /// A timer of the table's own, so that one execution leaves nothing to the next. The model
+        /// rings it by hand.
+        pub(crate) fn shared(kind: Kind) -> Arc<Self> {
+            Arc::new(Self::new(kind))
+        }
+    }
+
+    pub(super) fn start(_book: Arc<Book>, _kind: Kind) {}
+}
+
+use service::start;
