@@ -27,30 +27,36 @@ pub(crate) fn passed(deadline: Option<Instant>) -> bool {
 #[cfg(onceflight_shuttle)]
 pub(crate) use model::now;
 
-/// The virtual clock of a model, its timed waiters, and its alarms.
+/// The virtual clock of a model, and its timed waiters.
 ///
-/// Plain `std` statics, not the model's: they are no part of what is explored. The models of one
-/// process run one after the other.
+/// Plain `std` state, not the model's: it is no part of what is explored. One clock an OS thread,
+/// since all threads of a model run on the one that checks it: so models don't share a clock and
+/// can be checked side by side.
 #[cfg(onceflight_shuttle)]
 pub(crate) mod model {
-    use std::sync::{Arc, LazyLock, Mutex};
+    use std::cell::RefCell;
+    use std::sync::{Arc, LazyLock};
     use std::time::{Duration, Instant};
 
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    static STATE: Mutex<State> = Mutex::new(State { elapsed: Duration::ZERO, sleepers: Vec::new(), next: 0 });
 
-    struct State {
+    std::thread_local! {
+        static CLOCK: RefCell<Clock> = RefCell::default();
+    }
+
+    #[derive(Default)]
+    struct Clock {
         elapsed: Duration,
         sleepers: Vec<(u64, Instant, Arc<shuttle::sync::Condvar>)>,
         next: u64,
     }
 
-    fn state() -> std::sync::MutexGuard<'static, State> {
-        STATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn with<T>(act: impl FnOnce(&mut Clock) -> T) -> T {
+        CLOCK.with_borrow_mut(act)
     }
 
     pub(crate) fn now() -> Instant {
-        *START + state().elapsed
+        *START + with(|clock| clock.elapsed)
     }
 
     /// A thread inside a timed wait.
@@ -58,38 +64,39 @@ pub(crate) mod model {
 
     impl Sleeper {
         pub(crate) fn new(deadline: Instant, condvar: Arc<shuttle::sync::Condvar>) -> Self {
-            let mut state = state();
-            state.next += 1;
-            let id = state.next;
-            state.sleepers.push((id, deadline, condvar));
-            Self(id)
+            with(|clock| {
+                clock.next += 1;
+                clock.sleepers.push((clock.next, deadline, condvar));
+                Self(clock.next)
+            })
         }
     }
 
     impl Drop for Sleeper {
         fn drop(&mut self) {
-            state().sleepers.retain(|sleeper| sleeper.0 != self.0);
+            with(|clock| clock.sleepers.retain(|sleeper| sleeper.0 != self.0));
         }
     }
 
     /// Begins a new execution: the clock is back at its start.
     pub fn reset() {
-        let mut state = state();
-        state.elapsed = Duration::ZERO;
-        state.sleepers.clear();
+        drop(CLOCK.take());
     }
 
-    /// Moves the clock, and wakes every timed wait whose deadline that passes. A waiter that has
-    /// told its deadline but isn't asleep yet would miss one notification, so it is repeated until
-    /// all of them have left.
+    /// Moves the clock, and has every timed wait woken whose deadline that passes.
     pub fn advance(by: Duration) {
-        state().elapsed += by;
+        with(|clock| clock.elapsed += by);
+        if !due().is_empty() {
+            // In a thread of its own: what else happens at that time doesn't wait for the sleepers.
+            shuttle::thread::spawn(wake);
+        }
+    }
+
+    /// A waiter that has told its deadline but isn't asleep yet would miss one notification, so it
+    /// is repeated until all of them have left.
+    fn wake() {
         loop {
-            let due: Vec<_> = {
-                let state = state();
-                let now = *START + state.elapsed;
-                state.sleepers.iter().filter(|s| s.1 <= now).map(|s| s.2.clone()).collect()
-            };
+            let due = due();
             if due.is_empty() {
                 return;
             }
@@ -98,5 +105,13 @@ pub(crate) mod model {
             }
             shuttle::thread::yield_now();
         }
+    }
+
+    fn due() -> Vec<Arc<shuttle::sync::Condvar>> {
+        let now = now();
+        with(|clock| {
+            let due = clock.sleepers.iter().filter(|sleeper| sleeper.1 <= now);
+            due.map(|sleeper| Arc::clone(&sleeper.2)).collect()
+        })
     }
 }

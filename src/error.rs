@@ -44,17 +44,25 @@ impl ErrorKind {
     const fn text(self) -> &'static str {
         match self {
             Self::Invalid => "invalid argument",
-            Self::Timeout => "the flight is still going on; wait longer, or do without its response",
+            Self::Timeout => {
+                "the flight is still going on; wait longer, or do without its response"
+            }
             Self::Stale => "this lead was settled already, or another leader has taken over",
-            Self::Cancelled => "the leader cancelled, and the table fails its followers; begin again",
-            Self::Mismatch => "this key is in use with another fingerprint; a new payload needs a new key",
+            Self::Cancelled => {
+                "the leader cancelled, and the table fails its followers; begin again"
+            }
+            Self::Mismatch => {
+                "this key is in use with another fingerprint; a new payload needs a new key"
+            }
             Self::WouldDeadlock => {
                 "waiting would never end: this thread leads, directly or through others, what it would wait for"
             }
             Self::Overloaded => "a limit of the table is reached; raise it, or try again later",
             Self::TooLarge => "larger than the table's limit",
             Self::Closed => "closed",
-            Self::Forked => "made before a fork, by the parent process; open a new one in the child",
+            Self::Forked => {
+                "made before a fork, by the parent process; open a new one in the child"
+            }
             Self::Store => "the store failed or can't be reached; nothing was executed on its word",
             Self::Unknown => {
                 "an earlier attempt may have happened; find out, then begin with the recover flag, or forget the key"
@@ -85,6 +93,11 @@ impl Error {
     /// What a program decides on.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    #[cfg(feature = "capi")]
+    pub(crate) fn into_detail(self) -> Cow<'static, str> {
+        self.detail.unwrap_or(Cow::Borrowed(self.kind.text()))
     }
 }
 

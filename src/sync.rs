@@ -62,10 +62,6 @@ mod model {
             // A model whose thread panics inside a lock has failed anyway.
             MutexGuard(Some(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)))
         }
-
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
-        }
     }
 
     /// The guard stands in an `Option` because the model's condvar takes it by value.

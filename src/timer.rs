@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crate::fork;
 use crate::sync::{Condvar, Mutex};
 
 /// What rings. Times and names only: a table looks up what they mean when it is told, and an alarm
@@ -140,7 +139,8 @@ impl Book {
 
 #[cfg(not(onceflight_shuttle))]
 mod service {
-    use super::{Arc, Book, Kind, Mutex, Timer, Weak, fork};
+    use super::{Arc, Book, Kind, Mutex, Timer, Weak};
+    use crate::fork;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// A lock that another thread held at a fork stays held in the child. So each generation of

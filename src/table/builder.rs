@@ -214,7 +214,7 @@ impl<K, V, S> Builder<K, V, S> {
     pub fn build(self) -> DedupTable<K, V, S>
     where
         K: Hash + Key,
-        V: Clone + Value,
+        V: Value,
         S: BuildHasher,
     {
         DedupTable::with(self.config, self.hasher)

@@ -13,10 +13,12 @@ use super::builder::{Config, OnCancel, OnLeaseExpired, Weigher};
 use super::deadlock;
 use super::flight::{Cause, Flight, Followers, LeadId, Place, Terms};
 use super::seat::{Room, Seat, Verdict, Waker};
-use super::shard::{After, Record, RecordState, SHARD_BITS, Shard, State, StoredKey, dismiss, shard_of};
+use super::shard::{
+    After, Record, RecordState, SHARD_BITS, Shard, State, StoredKey, dismiss, shard_of,
+};
 use super::stats::Stats;
-use super::{Key, Value};
 use super::window::{Completed, Window, expiry};
+use super::{Key, Value};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::fork;
@@ -143,7 +145,8 @@ impl<K: Key, V: Value> Inner<K, V> {
                 return Err(ErrorKind::Closed.into());
             }
             let found = state.find_mut(hash, |record| record.visible_as(hash, key));
-            let step = match found.map(|record| (record.fingerprint.as_deref(), &mut record.state)) {
+            let step = match found.map(|record| (record.fingerprint.as_deref(), &mut record.state))
+            {
                 Some((fingerprint, RecordState::Completed(completed)))
                     if clock::now() < completed.expires =>
                 {
@@ -307,6 +310,10 @@ impl<K: Key, V: Value> Inner<K, V> {
         })?;
         let cause = flight.standing.take()?.cause;
         let (attempt, terms) = (flight.attempt, flight.terms);
+        flight.lease_until = clock::after(terms.lease);
+        if flight.lease_until.is_some() {
+            self.losses.store(true, Ordering::Relaxed);
+        }
         self.watch_lease(hash, flight);
         count(&mut state.tally, cause);
         Some(self.grant(hash, &mut state, id, attempt, &terms))
@@ -505,9 +512,7 @@ impl<K: Key, V: Value> Inner<K, V> {
             // Under HOLD there may be a line that nobody in it may lead.
             after.dismissed = dismiss(tally, flight, || Verdict::Failed(ErrorKind::Unknown));
             flight.orphan();
-            if let Some(alarm) = flight.alarm.take() {
-                self.alarms.cancel(alarm);
-            }
+            self.unwatch_lease(flight);
             names.remove(&id);
             self.losses.store(true, Ordering::Relaxed);
         }
@@ -546,7 +551,7 @@ impl<K: Key, V: Value> Inner<K, V> {
 
     /// One flight fewer.
     fn landed(&self, flight: &Flight<K, V>) {
-        if let Some(alarm) = flight.alarm {
+        if let Some((_, alarm)) = flight.alarm {
             self.alarms.cancel(alarm);
         }
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -559,9 +564,7 @@ impl<K: Key, V: Value> Inner<K, V> {
         let flight = lead_mut(&mut state, hash, id)?;
         let lease = lease.map_or(flight.terms.lease, |lease| self.config.lease_granted(lease));
         flight.lease_until = clock::after(lease);
-        if let Some(alarm) = flight.alarm.take() {
-            self.alarms.cancel(alarm);
-        }
+        self.unwatch_lease(flight);
         self.watch_lease(hash, flight);
         if flight.lease_until.is_some() {
             self.losses.store(true, Ordering::Relaxed);
@@ -589,7 +592,9 @@ impl<K: Key, V: Value> Inner<K, V> {
     /// The hash of a named lead's key.
     pub fn resolve(&self, id: LeadId) -> Result<u64, Error> {
         self.check_fork()?;
-        let Some(shard) = self.shards.get(shard_of(id)) else { return Err(ErrorKind::Stale.into()) };
+        let Some(shard) = self.shards.get(shard_of(id)) else {
+            return Err(ErrorKind::Stale.into());
+        };
         let mut state = shard.state.lock();
         let hash = state.names.get(&id).copied();
         if hash.is_none() {
@@ -609,10 +614,9 @@ impl<K: Key, V: Value> Inner<K, V> {
         let mut state = self.lock(hash);
         let Some(record) = state.find_mut(hash, visible) else { return Ok(false) };
         let after = match &mut record.state {
-            RecordState::Completed(_) => After {
-                garbage: self.drop_completed(hash, &mut state, key),
-                ..After::default()
-            },
+            RecordState::Completed(_) => {
+                After { garbage: self.drop_completed(hash, &mut state, key), ..After::default() }
+            }
             RecordState::Flying(flight) if flight.lead.is_none() => {
                 let after = state.end_detached(hash, visible);
                 self.landed_with(&after);
@@ -630,12 +634,7 @@ impl<K: Key, V: Value> Inner<K, V> {
     }
 
     /// Takes a completed response out of the index, the window and the counts.
-    fn drop_completed<Q>(
-        &self,
-        hash: u64,
-        state: &mut State<K, V>,
-        key: &Q,
-    ) -> Option<Record<K, V>>
+    fn drop_completed<Q>(&self, hash: u64, state: &mut State<K, V>, key: &Q) -> Option<Record<K, V>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -727,12 +726,18 @@ impl<K: Key, V: Value> Inner<K, V> {
     /// An alarm for a lease, if somebody needs it: a follower in line, or a detached flight that
     /// nobody will look at again.
     pub(super) fn watch_lease(&self, hash: u64, flight: &mut Flight<K, V>) {
-        if let (Some(at), Some(id)) = (flight.lease_until, flight.lead)
-            && (flight.waiting() > 0 || flight.detached)
-            && flight.alarm.is_none()
-        {
+        let (Some(at), Some(id)) = (flight.lease_until, flight.lead) else { return };
+        let watched = flight.alarm.is_some_and(|(lead, _)| lead == id);
+        if !watched && (flight.waiting() > 0 || flight.detached) {
+            self.unwatch_lease(flight);
             let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
-            flight.alarm = Some(self.alarms.set(at, me, Alarm::Lease { hash, id }));
+            flight.alarm = Some((id, self.alarms.set(at, me, Alarm::Lease { hash, id })));
+        }
+    }
+
+    fn unwatch_lease(&self, flight: &mut Flight<K, V>) {
+        if let Some((_, alarm)) = flight.alarm.take() {
+            self.alarms.cancel(alarm);
         }
     }
 
@@ -779,13 +784,12 @@ fn lead_mut<K, V>(
     id: LeadId,
 ) -> Result<&mut Flight<K, V>, Error> {
     let State { records, tally, .. } = state;
-    records
-        .find_mut(hash, |record| record.led_by(id))
-        .and_then(Record::flight_mut)
-        .ok_or_else(|| {
+    records.find_mut(hash, |record| record.led_by(id)).and_then(Record::flight_mut).ok_or_else(
+        || {
             tally.stale += 1;
             ErrorKind::Stale.into()
-        })
+        },
+    )
 }
 
 fn detached<K, V>(state: &mut State<K, V>, hash: u64, id: LeadId) -> bool {

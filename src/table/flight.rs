@@ -79,7 +79,8 @@ pub(super) struct Flight<K, V> {
     /// Boxed: most flights never have a follower.
     pub followers: Option<Box<Followers<K, V>>>,
     pub checkpoint: Option<Arc<[u8]>>,
-    pub alarm: Option<AlarmKey>,
+    /// The alarm for the lease of that lead.
+    pub alarm: Option<(LeadId, AlarmKey)>,
 }
 
 impl<K, V> Flight<K, V> {
@@ -128,6 +129,8 @@ impl<K, V> Flight<K, V> {
         let place = followers.line.remove(&ticket)?;
         let seat = Arc::clone(&place.seat);
         self.succeed(id, place.terms);
+        // The lease of a promoted follower begins when it accepts.
+        self.lease_until = None;
         self.standing = Some(Box::new(Standing { place, cause, lapsed: false }));
         Some(Offer { seat, id })
     }

@@ -60,6 +60,12 @@ impl<K: Key, V: Value> Waiter<K, V> {
         self.hash
     }
 
+    /// Whether there may be something to look at.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub fn is_told(&self) -> bool {
+        self.seat.told() != Told::Wait
+    }
+
     /// Takes the follower out of line at `deadline`, though nobody blocks on it.
     #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub fn expire_at(&mut self, deadline: Instant) {
@@ -69,6 +75,7 @@ impl<K: Key, V: Value> Waiter<K, V> {
     }
 
     /// The outcome, if it is there.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub fn poll(&mut self) -> Option<Result<Arrived<V>, Error>> {
         loop {
             if let Err(error) = self.inner.check_fork() {
@@ -314,7 +321,11 @@ where
     V: Clone + Value,
 {
     /// An outcome as users see it. Values are cloned here, with no lock held.
-    pub(super) fn begun<'t>(&'t self, waiter: &Waiter<K, V>, arrived: Arrived<V>) -> Begin<'t, K, V> {
+    pub(super) fn begun<'t>(
+        &'t self,
+        waiter: &Waiter<K, V>,
+        arrived: Arrived<V>,
+    ) -> Begin<'t, K, V> {
         match arrived {
             Arrived::Lead(granted) => {
                 let thread = waiter.terms().thread;

@@ -39,7 +39,7 @@ pub(crate) mod internal {
     pub(crate) use super::builder::{Config, keep_key};
     pub(crate) use super::deadlock::this_thread;
     pub(crate) use super::engine::{Ask, Follow, Granted, Inner, Step};
-    pub(crate) use super::flight::{LeadId, Terms};
+    pub(crate) use super::flight::Terms;
     pub(crate) use super::follower::{Arrived, Waiter};
     pub(crate) use super::seat::Waker;
 }
@@ -155,10 +155,6 @@ where
     V: Clone + Value,
     S: BuildHasher,
 {
-    pub(crate) fn with(config: Config<K, V>, hasher: S) -> Self {
-        Self { inner: Inner::new(config), hasher }
-    }
-
     /// Leads by calling `work`, or waits for the caller that does.
     ///
     /// If `work` panics the flight is abandoned, the next in line leads, and the panic goes on. A
@@ -217,6 +213,17 @@ where
         Q::Owned: Into<K>,
     {
         Request::new(self, key)
+    }
+}
+
+impl<K, V, S> DedupTable<K, V, S>
+where
+    K: Hash + Key,
+    V: Value,
+    S: BuildHasher,
+{
+    pub(crate) fn with(config: Config<K, V>, hasher: S) -> Self {
+        Self { inner: Inner::new(config), hasher }
     }
 
     /// Drops a completed response, or detaches a flight: its followers still get its outcome, or

@@ -184,4 +184,3 @@ where
         Err(_) => Role::Led,
     }
 }
-

@@ -92,9 +92,12 @@ impl Seat {
     pub(super) fn tell(&self, told: Told) {
         let waker = {
             let mut state = self.state.lock();
-            // The flight's end is final; an offer that was overtaken by it is void anyway.
-            if state.told != Told::Look {
-                state.told = told;
+            // Shards are unlocked by now, so tellers may overtake each other: what ends the wait is
+            // final, and of two offers the one with the higher id is the later one.
+            match (state.told, told) {
+                (Told::Look | Told::TimedOut, _) => {}
+                (Told::Offer(newer), Told::Offer(id)) if newer > id => {}
+                _ => state.told = told,
             }
             state.waker.clone()
         };
@@ -104,6 +107,7 @@ impl Seat {
         }
     }
 
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub(super) fn told(&self) -> Told {
         self.state.lock().told
     }

@@ -297,10 +297,7 @@ impl<K, V> State<K, V> {
     /// Takes back an offer that nobody accepted; its follower goes to the back of the line.
     pub fn requeue(&mut self, hash: u64, id: LeadId) -> Option<(Arc<Seat>, LeadId)> {
         let ticket = self.next_ticket();
-        let flight = self
-            .records
-            .find_mut(hash, |record| record.named_by(id))?
-            .flight_mut()?;
+        let flight = self.records.find_mut(hash, |record| record.named_by(id))?.flight_mut()?;
         let standing = flight.standing.take()?;
         let followers = flight.followers.as_mut()?;
         let seat = Arc::clone(&standing.place.seat);

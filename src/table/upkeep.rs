@@ -10,8 +10,8 @@ use super::builder::OnLeaseExpired;
 use super::engine::{Inner, flight_mut_where, take_place};
 use super::flight::{Cause, LeadId};
 use super::seat::{Seat, Told, Verdict};
-use super::{Key, Value};
 use super::shard::{After, Record, RecordState, State, dismiss};
+use super::{Key, Value};
 use crate::clock;
 use crate::error::ErrorKind;
 use crate::timer::{Alarm, Alarmed};
@@ -57,11 +57,10 @@ impl<K: Key, V: Value> Inner<K, V> {
         }
         let after = if flight.detached {
             self.end_detached(&mut state, hash, id)
-        } else if flight.standing.is_some() {
-            self.pass_offer(&mut state, hash, id)
         } else if flight.waiting() > 0 {
             let hold = self.hold();
-            let offer = state.promote(hash, which, Cause::TakenOver, |terms| !hold || terms.recover);
+            let offer =
+                state.promote(hash, which, Cause::TakenOver, |terms| !hold || terms.recover);
             let mut after = After { offer, ..After::default() };
             if after.offer.is_some() {
                 self.watch_offer(hash, &after);
@@ -222,8 +221,7 @@ impl<K: Key, V: Value> Inner<K, V> {
                 }
             }
         }
-        let soonest =
-            self.shards.iter().map(|shard| shard.soonest.load(Ordering::Relaxed)).min();
+        let soonest = self.shards.iter().map(|shard| shard.soonest.load(Ordering::Relaxed)).min();
         if let Some(soonest) = soonest.filter(|soonest| *soonest != u64::MAX) {
             self.schedule_sweep(self.made + Duration::from_nanos(soonest));
         }
@@ -253,4 +251,3 @@ impl<K: Key, V: Value> Inner<K, V> {
         u64::try_from(at.saturating_duration_since(self.made).as_nanos()).unwrap_or(u64::MAX - 1)
     }
 }
-

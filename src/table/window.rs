@@ -29,12 +29,7 @@ pub(super) struct Window {
 
 impl Window {
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self {
-            max_entries,
-            max_bytes,
-            entries: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-        }
+        Self { max_entries, max_bytes, entries: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
     }
 
     /// Whether a response of that weight could stand in an empty window.

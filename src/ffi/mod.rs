@@ -1,0 +1,30 @@
+//! The C ABI: `include/onceflight.h`, generated from these files.
+//!
+//! Each entry is a thin shell: it resets the out-parameters, checks its arguments, calls the same
+//! verbs that Rust programs use, and turns the result into an `int32_t`. No panic crosses it.
+//!
+//! Ownership: handles are boxes and counted references of ours behind opaque pointers. Responses,
+//! queues and tables hold what they need of each other, so they are freed in any order. Leads are
+//! plain numbers, so that a stale one is looked up and refused, never followed.
+//!
+//! This is the only module with `unsafe`, but for the one call in `fork`.
+
+#![allow(non_camel_case_types)] // C's names, as cbindgen prints them
+#![allow(clippy::missing_safety_doc)] // it would be copied into the header; the rules stand there once
+#![allow(clippy::not_unsafe_ptr_arg_deref)]
+
+mod code;
+mod key;
+mod options;
+mod queue;
+mod request;
+mod response;
+mod table;
+
+pub use code::*;
+pub use key::*;
+pub use options::*;
+pub use queue::*;
+pub use request::*;
+pub use response::*;
+pub use table::*;

@@ -1,0 +1,587 @@
+//! Tables: begin, and what a lead can do.
+
+use std::ffi::c_char;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::code::{
+    Failure, ONCEFLIGHT_BYPASS, ONCEFLIGHT_E_TOO_LARGE, ONCEFLIGHT_E_UNSUPPORTED, ONCEFLIGHT_LEAD,
+    ONCEFLIGHT_OK, ONCEFLIGHT_REPLAYED, ONCEFLIGHT_SHARED, entry,
+};
+use super::key::{bytes, text};
+use super::options::{Lengths, ONCEFLIGHT_DEFAULT, duration, onceflight_options};
+use super::request::{self, Parsed, Versioned, check_out, onceflight_request, parse, write};
+use super::response::{into_handle, onceflight_response};
+use crate::clock;
+use crate::error::Error;
+use crate::table::internal::{
+    Arrived, Config, Follow, Granted, Inner, Step, Waiter, Waker, keep_key,
+};
+use crate::{DedupTable, Stats};
+
+/// A table of keys and responses. All functions on it may be called from any thread, but for
+/// onceflight_table_free, which must come after every call that isn't blocked already. After a fork
+/// the child's copy says ONCEFLIGHT_E_FORKED.
+pub struct onceflight_table(Core);
+
+/// Names a lead. Never 0; a stale one is refused.
+pub type onceflight_lead = u64;
+
+pub(super) type Verbs = Inner<Box<[u8]>, onceflight_response>;
+
+pub(super) struct Core {
+    table: DedupTable<Box<[u8]>, onceflight_response>,
+    pub lengths: Lengths,
+}
+
+impl Core {
+    pub fn config(&self) -> &Config<Box<[u8]>, onceflight_response> {
+        &self.table.inner().config
+    }
+
+    pub fn verbs(&self) -> &Arc<Verbs> {
+        self.table.inner()
+    }
+
+    /// Leads, replays, or takes a place in line.
+    pub fn step(
+        &self,
+        parsed: &Parsed<'_>,
+        follow: Follow,
+        waker: Option<Arc<dyn Waker>>,
+    ) -> Result<Next, Failure> {
+        let ask = parsed.ask(follow);
+        let hash = self.table.hash(parsed.key);
+        let own = || keep_key(parsed.key.into(), &self.config().weigher);
+        Ok(match self.verbs().begin(hash, parsed.key, own, &ask, waker.as_ref())? {
+            Step::Lead(granted) => Next::Have(Arrived::Lead(granted)),
+            Step::Replay(response) => Next::Have(Arrived::Replayed(response)),
+            Step::Follow(room, seat) => {
+                let verbs = Arc::clone(self.verbs());
+                Next::Wait(Waiter::new(verbs, hash, &ask, waker, (room, seat)))
+            }
+        })
+    }
+}
+
+pub(super) enum Next {
+    Have(Arrived<onceflight_response>),
+    Wait(Waiter<Box<[u8]>, onceflight_response>),
+}
+
+/// An outcome as C has it: its code, and its lead or its response.
+pub(super) fn outcome(
+    arrived: Arrived<onceflight_response>,
+) -> (i32, onceflight_lead, *mut onceflight_response) {
+    let none = std::ptr::null_mut();
+    match arrived {
+        Arrived::Lead(Granted { id, .. }) => (ONCEFLIGHT_LEAD, id, none),
+        Arrived::Shared(response) => (ONCEFLIGHT_SHARED, 0, into_handle(response)),
+        Arrived::Replayed(response) => (ONCEFLIGHT_REPLAYED, 0, into_handle(response)),
+        Arrived::Bypass => (ONCEFLIGHT_BYPASS, 0, none),
+    }
+}
+
+/// Where an outcome goes.
+#[derive(Clone, Copy)]
+pub(super) struct Outs {
+    lead: *mut onceflight_lead,
+    response: *mut *mut onceflight_response,
+}
+
+impl Outs {
+    /// Resets them.
+    ///
+    /// # Safety
+    /// Each is NULL or the caller's to write, until the call returns.
+    pub unsafe fn new(
+        lead: *mut onceflight_lead,
+        response: *mut *mut onceflight_response,
+    ) -> Result<Self, Failure> {
+        // SAFETY: not NULL where it is written, and the caller's promise.
+        unsafe {
+            if !lead.is_null() {
+                lead.write(0);
+            }
+            if !response.is_null() {
+                response.write(std::ptr::null_mut());
+            }
+        }
+        if lead.is_null() {
+            return Err(Failure::null("lead"));
+        }
+        if response.is_null() {
+            return Err(Failure::null("response"));
+        }
+        Ok(Self { lead, response })
+    }
+
+    pub fn put(self, arrived: Arrived<onceflight_response>) -> i32 {
+        let (code, lead, response) = outcome(arrived);
+        // SAFETY: `new` found both writable.
+        unsafe {
+            self.lead.write(lead);
+            self.response.write(response);
+        }
+        code
+    }
+}
+
+/// # Safety
+/// `table` is NULL or a table that isn't freed while the result is used.
+pub(super) unsafe fn core<'a>(table: *const onceflight_table) -> Result<&'a Core, Failure> {
+    // SAFETY: the caller's promise.
+    unsafe { table.as_ref() }.map(|table| &table.0).ok_or_else(|| Failure::null("table"))
+}
+
+/// A table in memory. options: NULL for the defaults.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_table_new(
+    options: *const onceflight_options,
+    table: *mut *mut onceflight_table,
+) -> i32 {
+    entry(|| {
+        if table.is_null() {
+            return Err(Failure::null("table"));
+        }
+        // SAFETY: not NULL, and the caller's to write.
+        unsafe { table.write(std::ptr::null_mut()) };
+        // SAFETY: NULL, or options that the caller hasn't freed and doesn't change meanwhile.
+        let options = unsafe { options.as_ref() }.cloned().unwrap_or_default();
+        let core = Core {
+            table: DedupTable::with(options.config(), std::hash::RandomState::new()),
+            lengths: options.lengths(),
+        };
+        // SAFETY: as above.
+        unsafe { table.write(Box::into_raw(Box::new(onceflight_table(core)))) };
+        Ok(ONCEFLIGHT_OK)
+    })
+}
+
+/// A table by URL. "memory:" is a table in memory; the stores' URLs are
+/// ONCEFLIGHT_E_UNSUPPORTED in this build. options: NULL for the defaults.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_table_open(
+    url: *const c_char,
+    options: *const onceflight_options,
+    table: *mut *mut onceflight_table,
+) -> i32 {
+    let checked = entry(|| {
+        if table.is_null() {
+            return Err(Failure::null("table"));
+        }
+        // SAFETY: not NULL, and the caller's to write; the URL ends with a NUL.
+        let url = unsafe {
+            table.write(std::ptr::null_mut());
+            text(url, "url")?
+        };
+        let url = url.to_str().map_err(|_| Failure::invalid("the URL is not UTF-8"))?;
+        let stores = [
+            "sqlite:",
+            "postgres:",
+            "postgresql:",
+            "redis:",
+            "rediss:",
+            "redis-cluster:",
+            "memcached:",
+        ];
+        if url == "memory:" {
+            Ok(ONCEFLIGHT_OK)
+        } else if let Some(store) = stores.iter().find(|store| url.starts_with(**store)) {
+            Err(Failure::new(
+                ONCEFLIGHT_E_UNSUPPORTED,
+                format!("this build has no store for {store}"),
+            ))
+        } else {
+            Err(Failure::invalid(
+                "the URL is none of memory:, sqlite:PATH, postgres://, redis://, redis-cluster://, memcached://",
+            ))
+        }
+    });
+    if checked != ONCEFLIGHT_OK {
+        return checked;
+    }
+    // SAFETY: the caller's pointers, under the same contract.
+    unsafe { onceflight_table_new(options, table) }
+}
+
+/// Refuses new begins and wakes every waiter, pending events included, with ONCEFLIGHT_E_CLOSED.
+/// Leads still settle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_table_close(table: *const onceflight_table) -> i32 {
+    entry(|| {
+        // SAFETY: the caller's table, for this call.
+        let core = unsafe { core(table) }?;
+        core.verbs().check_fork()?;
+        core.table.close();
+        Ok(ONCEFLIGHT_OK)
+    })
+}
+
+/// Closes the table, abandons what is in flight, and frees it. Threads blocked inside get
+/// ONCEFLIGHT_E_CLOSED. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_table_free(table: *mut onceflight_table) {
+    entry(|| {
+        if !table.is_null() {
+            // SAFETY: it came from `onceflight_table_new`, and the caller gives it up. Blocked
+            // threads and pending events hold the table's insides by an `Arc` of their own.
+            drop(unsafe { Box::from_raw(table) });
+        }
+        Ok(ONCEFLIGHT_OK)
+    });
+}
+
+/// What a table has done; start from ONCEFLIGHT_STATS_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct onceflight_stats {
+    /// sizeof(onceflight_stats).
+    pub struct_size: usize,
+    /// Leads given: first ones, promotions and takeovers.
+    pub leads: u64,
+    /// Responses given to followers.
+    pub shared: u64,
+    /// Responses given from the window.
+    pub replayed: u64,
+    /// Followers told to do their own work.
+    pub bypassed: u64,
+    /// Callers whose time was up, timeout 0 included.
+    pub timeouts: u64,
+    /// Leads cancelled.
+    pub cancels: u64,
+    /// Leads given because the one before was cancelled.
+    pub promotions: u64,
+    /// Leads given because the one before was abandoned or overdue.
+    pub takeovers: u64,
+    /// Leads refused as stale.
+    pub stale: u64,
+    /// Responses dropped before their time to make room.
+    pub evictions: u64,
+    /// Keys in flight now.
+    pub in_flight: u64,
+    /// Followers in line now.
+    pub waiting: u64,
+    /// Responses held now.
+    pub completed: u64,
+    /// Their bytes, keys included.
+    pub completed_bytes: u64,
+}
+
+// SAFETY: repr(C), struct_size first, integers only.
+unsafe impl Versioned for onceflight_stats {
+    const FIRST: usize = 120;
+}
+
+/// Counters since the table was made, and how it stands now.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_table_stats(
+    table: *const onceflight_table,
+    stats: *mut onceflight_stats,
+) -> i32 {
+    entry(|| {
+        // SAFETY: the caller's pointers, for this call.
+        let core = unsafe {
+            check_out(stats, "stats")?;
+            core(table)?
+        };
+        core.verbs().check_fork()?;
+        let now: Stats = core.table.stats();
+        let told = onceflight_stats {
+            struct_size: 0,
+            leads: now.leads,
+            shared: now.shared,
+            replayed: now.replayed,
+            bypassed: now.bypassed,
+            timeouts: now.timeouts,
+            cancels: now.cancels,
+            promotions: now.promotions,
+            takeovers: now.takeovers,
+            stale: now.stale,
+            evictions: now.evictions,
+            in_flight: now.in_flight,
+            waiting: now.waiting,
+            completed: now.completed,
+            completed_bytes: now.completed_bytes,
+        };
+        // SAFETY: accepted above.
+        unsafe { write(stats, &told) };
+        Ok(ONCEFLIGHT_OK)
+    })
+}
+
+/// Leads, replays or follows, for at most timeout_ms (0: don't wait; ONCEFLIGHT_FOREVER). LEAD: do
+/// the work, then settle with *lead. SHARED, REPLAYED: *response, to be freed. BYPASS: do your own
+/// work, settle nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_begin(
+    table: *const onceflight_table,
+    key: *const u8,
+    key_len: usize,
+    timeout_ms: u64,
+    lead: *mut onceflight_lead,
+    response: *mut *mut onceflight_response,
+) -> i32 {
+    let request = request::plain(key, key_len, timeout_ms);
+    // SAFETY: the same contract; the request is a local.
+    unsafe { onceflight_begin_request(table, &raw const request, lead, response) }
+}
+
+/// onceflight_begin with terms of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_begin_request(
+    table: *const onceflight_table,
+    request: *const onceflight_request,
+    lead: *mut onceflight_lead,
+    response: *mut *mut onceflight_response,
+) -> i32 {
+    entry(|| {
+        // SAFETY: the caller's pointers, for this call.
+        let outs = unsafe { Outs::new(lead, response) }?;
+        // SAFETY: the table isn't freed before this call blocks, and `start` is done with it then.
+        let (next, timeout) = unsafe { start(table, request) }?;
+        match next {
+            Next::Have(arrived) => Ok(outs.put(arrived)),
+            Next::Wait(mut waiter) => {
+                // From here on the table may be freed: the waiter has what it needs.
+                Ok(outs.put(waiter.wait(clock::after(timeout), true)?))
+            }
+        }
+    })
+}
+
+/// The part of a begin that may look at the table.
+///
+/// # Safety
+/// As for `core` and `parse`.
+unsafe fn start(
+    table: *const onceflight_table,
+    request: *const onceflight_request,
+) -> Result<(Next, Duration), Failure> {
+    // SAFETY: the caller's promise.
+    let core = unsafe { core(table) }?;
+    core.verbs().check_fork()?;
+    // SAFETY: the caller's promise.
+    let parsed = unsafe { parse(request, core) }?;
+    let follow = if parsed.timeout.is_zero() { Follow::No } else { Follow::Blocking };
+    Ok((core.step(&parsed, follow, None)?, parsed.timeout))
+}
+
+/// Settles: every follower gets the response, and it is replayed for the ttl of the request or the
+/// table. The bytes are copied. TOO_LARGE leaves the lead live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_complete(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    status: i32,
+    data: *const u8,
+    len: usize,
+) -> i32 {
+    // SAFETY: the same contract.
+    unsafe { onceflight_complete_for(table, lead, status, data, len, ONCEFLIGHT_DEFAULT) }
+}
+
+/// onceflight_complete, replayed for ttl_ms. 0: share with the followers, don't retain.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_complete_for(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    status: i32,
+    data: *const u8,
+    len: usize,
+    ttl_ms: u64,
+) -> i32 {
+    entry(|| {
+        // SAFETY: the caller's table, for this call.
+        let core = unsafe { core(table) }?;
+        let hash = core.verbs().resolve(lead)?;
+        // SAFETY: the caller's bytes, for this call.
+        let data = unsafe { copied(core, data, len, "data") }?;
+        let response = onceflight_response { status, data };
+        let ttl = (ttl_ms != ONCEFLIGHT_DEFAULT).then(|| duration(ttl_ms));
+        core.verbs().complete(hash, lead, response, ttl).map_err(|(error, _)| error)?;
+        Ok(ONCEFLIGHT_OK)
+    })
+}
+
+/// The caller's bytes, if they are not too many.
+///
+/// # Safety
+/// As for `bytes`.
+unsafe fn copied(
+    core: &Core,
+    data: *const u8,
+    len: usize,
+    what: &'static str,
+) -> Result<Box<[u8]>, Failure> {
+    if len > core.lengths.response {
+        return Err(Failure::new(
+            ONCEFLIGHT_E_TOO_LARGE,
+            format!("{len} bytes; max_response_len is {}", core.lengths.response),
+        ));
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { bytes(data, len, what) }?.into())
+}
+
+/// One call that settles a lead or changes its terms.
+///
+/// # Safety
+/// As for `core`.
+unsafe fn with_lead(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    call: impl FnOnce(&Verbs, u64) -> Result<(), Error>,
+) -> i32 {
+    entry(|| {
+        // SAFETY: the caller's promise.
+        let core = unsafe { core(table) }?;
+        let hash = core.verbs().resolve(lead)?;
+        call(core.verbs(), hash)?;
+        Ok(ONCEFLIGHT_OK)
+    })
+}
+
+/// Settles: nothing happened. The first follower in line leads, or all get CANCELLED, by option.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_cancel(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+) -> i32 {
+    // SAFETY: the caller's table, for this call.
+    unsafe { with_lead(table, lead, |verbs, hash| verbs.cancel(hash, lead)) }
+}
+
+/// Settles: it may have happened. The first follower in line, or the next begin, leads; or the
+/// outcome is unknown, by option.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_abandon(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+) -> i32 {
+    // SAFETY: the caller's table, for this call.
+    unsafe { with_lead(table, lead, |verbs, hash| verbs.abandon(hash, lead)) }
+}
+
+/// Settles: not to be shared. All followers get BYPASS at once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_decline(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+) -> i32 {
+    // SAFETY: the caller's table, for this call.
+    unsafe { with_lead(table, lead, |verbs, hash| verbs.decline(hash, lead)) }
+}
+
+/// Makes the lease end lease_ms from now (ONCEFLIGHT_DEFAULT: as long as it was granted).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_renew(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    lease_ms: u64,
+) -> i32 {
+    if lease_ms == 0 {
+        return Failure::invalid("a lease of 0 ms would be over at once").tell();
+    }
+    let lease = (lease_ms != ONCEFLIGHT_DEFAULT).then(|| duration(lease_ms));
+    // SAFETY: the caller's table, for this call.
+    unsafe { with_lead(table, lead, |verbs, hash| verbs.renew(hash, lead, lease)) }
+}
+
+/// Leaves bytes for a successor, in place of those before. The bytes are copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_checkpoint(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    data: *const u8,
+    len: usize,
+) -> i32 {
+    entry(|| {
+        // SAFETY: the caller's table, for this call.
+        let core = unsafe { core(table) }?;
+        let hash = core.verbs().resolve(lead)?;
+        // SAFETY: the caller's bytes, for this call.
+        let data = unsafe { copied(core, data, len, "data") }?;
+        core.verbs().set_checkpoint(hash, lead, &data)?;
+        Ok(ONCEFLIGHT_OK)
+    })
+}
+
+/// What a lead is; start from ONCEFLIGHT_LEAD_INFO_INIT.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct onceflight_lead_info {
+    /// sizeof(onceflight_lead_info).
+    pub struct_size: usize,
+    /// Grows with every leader of a key.
+    pub fence: u64,
+    /// 1 for the first leader of a flight.
+    pub attempt: u32,
+    /// What an earlier leader left; NULL: nothing; else to be freed.
+    pub checkpoint: *mut onceflight_response,
+}
+
+// SAFETY: repr(C), struct_size first, integers and a raw pointer.
+unsafe impl Versioned for onceflight_lead_info {
+    const FIRST: usize = 32;
+}
+
+/// A live lead's fence, attempt and checkpoint.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_lead_details(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    info: *mut onceflight_lead_info,
+) -> i32 {
+    entry(|| {
+        let mut told = onceflight_lead_info {
+            struct_size: 0,
+            fence: 0,
+            attempt: 0,
+            checkpoint: std::ptr::null_mut(),
+        };
+        // SAFETY: the caller's pointers, for this call.
+        let core = unsafe {
+            check_out(info, "info")?;
+            write(info, &told);
+            core(table)?
+        };
+        let hash = core.verbs().resolve(lead)?;
+        let (attempt, checkpoint) = core.verbs().details(hash, lead)?;
+        told.fence = lead;
+        told.attempt = attempt;
+        if let Some(data) = checkpoint {
+            let data = Box::from(&*data);
+            told.checkpoint = into_handle(Arc::new(onceflight_response { status: 0, data }));
+        }
+        // SAFETY: accepted above.
+        unsafe { write(info, &told) };
+        Ok(ONCEFLIGHT_OK)
+    })
+}
+
+/// Drops a completed response; detaches a flight, whose followers still get its outcome while a new
+/// begin starts afresh. ONCEFLIGHT_OK too if there was nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_forget(
+    table: *const onceflight_table,
+    key: *const u8,
+    key_len: usize,
+) -> i32 {
+    entry(|| {
+        // SAFETY: the caller's pointers, for this call.
+        let (core, key) = unsafe { (core(table)?, bytes(key, key_len, "key")?) };
+        core.table.forget(key)?;
+        Ok(ONCEFLIGHT_OK)
+    })
+}
+
+const _: () = {
+    // Structs are a promise: these sizes are in programs that we don't have.
+    #[cfg(target_pointer_width = "64")]
+    {
+        assert!(size_of::<onceflight_request>() == <onceflight_request as Versioned>::FIRST);
+        assert!(size_of::<onceflight_stats>() == <onceflight_stats as Versioned>::FIRST);
+        assert!(size_of::<onceflight_lead_info>() == <onceflight_lead_info as Versioned>::FIRST);
+    }
+};
