@@ -174,10 +174,7 @@ mod service {
     fn serve(book: &Book) {
         loop {
             // A panic in a user's destructor must not end everyone's timer.
-            let next = match catch_unwind(AssertUnwindSafe(|| book.ring_due())) {
-                Ok(next) => next,
-                Err(_) => continue,
-            };
+            let Ok(next) = catch_unwind(AssertUnwindSafe(|| book.ring_due())) else { continue };
             let mut page = book.page.lock();
             if page.stopped {
                 return;

@@ -54,6 +54,11 @@ pub(super) fn duration(ms: u64) -> Duration {
     if ms == ONCEFLIGHT_FOREVER { FOREVER } else { Duration::from_millis(ms) }
 }
 
+#[allow(clippy::borrowed_box)] // the table's key type, as the table has it
+fn weight(key: &Box<[u8]>, response: &onceflight_response) -> usize {
+    key.len() + response.data.len()
+}
+
 impl onceflight_options {
     pub(super) fn lengths(&self) -> Lengths {
         Lengths {
@@ -80,9 +85,7 @@ impl onceflight_options {
         config.max_bytes = self.max_completed_bytes.unwrap_or(config.max_bytes);
         config.on_cancel = self.on_cancel.unwrap_or(config.on_cancel);
         config.on_lease_expired = self.on_lease_expired.unwrap_or(config.on_lease_expired);
-        config.trust_weigher(|key: &Box<[u8]>, response: &onceflight_response| {
-            key.len() + response.data.len()
-        });
+        config.trust_weigher(weight);
         config
     }
 }
@@ -118,6 +121,7 @@ unsafe fn set<T>(
     })
 }
 
+#[allow(clippy::unnecessary_wraps)] // the shape that `set` takes
 fn millis(value: u64) -> Result<u64, Failure> {
     Ok(value)
 }

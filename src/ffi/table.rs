@@ -547,10 +547,10 @@ pub unsafe extern "C" fn onceflight_lead_details(
             core(table)?
         };
         let hash = core.verbs().resolve(lead)?;
-        let (attempt, checkpoint) = core.verbs().details(hash, lead)?;
+        let details = core.verbs().details(hash, lead)?;
         told.fence = lead;
-        told.attempt = attempt;
-        if let Some(data) = checkpoint {
+        told.attempt = details.attempt;
+        if let Some(data) = details.checkpoint {
             let data = Box::from(&*data);
             told.checkpoint = into_handle(Arc::new(onceflight_response { status: 0, data }));
         }

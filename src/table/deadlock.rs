@@ -28,8 +28,8 @@ type Edges = BTreeMap<u64, Arc<AtomicU64>>;
 static THREADS: AtomicU64 = AtomicU64::new(1);
 
 crate::sync::thread_local! {
-    static NUMBER: Cell<u64> = Cell::new(0);
-    static LEADING: Cell<usize> = Cell::new(0);
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+    static LEADING: Cell<usize> = const { Cell::new(0) };
 }
 
 /// This thread's number; never 0.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use once_cell::sync::OnceCell;
 
+use super::begin::Left;
 use super::deadlock;
-use super::engine::{Ask, Follow, Granted, Inner, Left, Step};
+use super::engine::{Ask, Follow, Granted, Inner, Step};
 use super::flight::Terms;
 use super::lead::Lead;
 use super::seat::{Room, Seat, Told, Verdict, Waker};
@@ -111,15 +112,17 @@ impl<K: Key, V: Value> Waiter<K, V> {
                     Some(arrived) => return Ok(arrived),
                 }
             }
-            let Some(edge) = deadlock::enter(&self.room.leader, deadline.is_none()) else {
+            let told = if clock::passed(deadline) {
+                self.seat.told()
+            } else if let Some(_edge) = deadlock::enter(&self.room.leader, deadline.is_none()) {
+                self.seat.wait(deadline)
+            } else {
                 match self.leave(false) {
                     Left::Gone => return Err(self.finish(ErrorKind::WouldDeadlock)),
                     Left::Leads(granted) => return Ok(Arrived::Lead(granted)),
                     Left::Settled => continue,
                 }
             };
-            let told = self.seat.wait(deadline);
-            drop(edge);
             match told {
                 Told::Look => {}
                 Told::TimedOut => return Err(self.finish(ErrorKind::Timeout)),
@@ -221,7 +224,7 @@ impl<K: Key, V: Value> Waiter<K, V> {
     }
 
     fn watch(&mut self, waker: Arc<dyn Waker>) {
-        self.seat.watch(Arc::clone(&waker));
+        self.seat.watch(&waker);
         self.waker = Some(waker);
     }
 }
@@ -295,12 +298,12 @@ where
     /// of zero has the outcome; or, if an offered lead was passed on meanwhile, a `Timeout`, and
     /// another message will come. Made for `select!`.
     pub fn receiver(&mut self) -> &Receiver<()> {
-        if self.channel.get().is_none() {
+        let waiter = &mut self.waiter;
+        self.channel.get_or_init(|| {
             let (sender, receiver) = bounded(1);
-            let _ = self.channel.set(receiver);
-            self.waiter.watch(Arc::new(Bell(sender)));
-        }
-        self.channel.get().expect("set above")
+            waiter.watch(Arc::new(Bell(sender)));
+            receiver
+        })
     }
 
     fn arrive(&self, arrived: Arrived<V>) -> Begin<'t, K, V> {

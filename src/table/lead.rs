@@ -52,14 +52,11 @@ impl<'t, K: Key, V: Value> Lead<'t, K, V> {
                 Ok(())
             }
             Err((error, value)) => {
-                let lead = match error.kind() {
-                    ErrorKind::TooLarge => Some(self),
-                    _ => {
-                        self.lost();
-                        None
-                    }
-                };
-                Err(Refused { error, value, lead })
+                let live = error.kind() == ErrorKind::TooLarge;
+                if !live {
+                    self.lost();
+                }
+                Err(Refused { error, value, lead: live.then_some(self) })
             }
         }
     }
@@ -105,7 +102,7 @@ impl<'t, K: Key, V: Value> Lead<'t, K, V> {
 
     /// What an earlier leader of this flight left for its successor.
     pub fn checkpoint(&self) -> Result<Option<Arc<[u8]>>, Error> {
-        self.inner.details(self.hash, self.id).map(|(_, checkpoint)| checkpoint)
+        self.inner.details(self.hash, self.id).map(|details| details.checkpoint)
     }
 
     /// Leaves `bytes` for a successor: how far the work has come. Replaces the one before.

@@ -1,10 +1,13 @@
 //! The in-process table: leader, followers, and the window after them.
 //!
-//! From the outside in: this file is the API; `request` turns one call into terms; `engine` has the
-//! verbs, `upkeep` what happens by itself; `shard` and `flight` are the states and their
-//! transitions; `seat` is where followers wait, `window` what bounds the responses kept.
+//! From the outside in: this file is the API, with `builder`, `request`, `lead` and `follower`;
+//! `engine` is what a table consists of; `begin`, `settle`, `clear` are its verbs and `upkeep` what
+//! happens by itself; `shard` and `flight` are the states and their transitions; `seat` is where
+//! followers wait, `window` what bounds the responses kept, `deadlock` who waits for whom.
 
+mod begin;
 mod builder;
+mod clear;
 mod deadlock;
 mod engine;
 mod flight;
@@ -12,6 +15,7 @@ mod follower;
 mod lead;
 mod request;
 mod seat;
+mod settle;
 mod shard;
 mod stats;
 mod upkeep;

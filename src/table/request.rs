@@ -174,13 +174,12 @@ where
     K: Key,
     V: Value,
 {
-    match lead.complete(value) {
-        Ok(()) => Role::Led,
-        Err(Refused { lead: Some(lead), .. }) => match lead.decline() {
-            Ok(()) => Role::Led,
-            Err(_) => Role::Overtaken,
-        },
-        Err(Refused { error, .. }) if error.kind() == ErrorKind::Stale => Role::Overtaken,
-        Err(_) => Role::Led,
+    let settled = match lead.complete(value) {
+        Err(Refused { lead: Some(lead), .. }) => lead.decline(),
+        other => other.map_err(Error::from),
+    };
+    match settled {
+        Err(error) if error.kind() == ErrorKind::Stale => Role::Overtaken,
+        _ => Role::Led,
     }
 }

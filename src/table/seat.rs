@@ -130,10 +130,10 @@ impl Seat {
     }
 
     /// From now on `waker` is told too; at once, if there is something to see.
-    pub(super) fn watch(&self, waker: Arc<dyn Waker>) {
+    pub(super) fn watch(&self, waker: &Arc<dyn Waker>) {
         let told = {
             let mut state = self.state.lock();
-            state.waker = Some(Arc::clone(&waker));
+            state.waker = Some(Arc::clone(waker));
             state.told
         };
         if told != Told::Wait {

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::begin::take_place;
 use super::builder::OnLeaseExpired;
-use super::engine::{Inner, flight_mut_where, take_place};
+use super::engine::{Inner, flight_mut_where};
 use super::flight::{Cause, LeadId};
 use super::seat::{Seat, Told, Verdict};
 use super::shard::{After, Record, RecordState, State, dismiss};
@@ -161,8 +162,12 @@ impl<K: Key, V: Value> Inner<K, V> {
         let Some(shard) = soonest else { return };
         let evicted = {
             let mut state = shard.state.lock();
-            let evicted = self.pop_expiry(&mut state, |_| true);
-            state.tally.evictions += u64::from(evicted.is_some());
+            let mut early = false;
+            let evicted = self.pop_expiry(&mut state, |expires| {
+                early = clock::now() < expires;
+                true
+            });
+            state.tally.evictions += u64::from(evicted.is_some() && early);
             shard.soonest.store(self.soonest_in(&state), Ordering::Relaxed);
             evicted
         };
@@ -176,7 +181,7 @@ impl<K: Key, V: Value> Inner<K, V> {
     fn pop_expiry(
         &self,
         state: &mut State<K, V>,
-        may: impl Fn(Instant) -> bool,
+        mut may: impl FnMut(Instant) -> bool,
     ) -> Option<Record<K, V>> {
         let (&(expires, seq), &hash) = state.expiry.first_key_value()?;
         if !may(expires) {
