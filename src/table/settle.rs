@@ -9,13 +9,14 @@ use super::deadlock;
 use super::engine::{Inner, flight_of};
 use super::flight::{Cause, Flight, LeadId};
 use super::seat::Verdict;
-use super::shard::{After, Record, RecordState, State, StoredKey, dismiss, shard_of};
+use super::shard::{After, Record, RecordState, State, StoredKey, dismiss};
 use super::window::{Completed, expiry};
 use super::{Key, Value};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 
 /// What a leader may ask about its lead.
+#[cfg_attr(not(feature = "capi"), allow(dead_code))]
 pub(crate) struct Details {
     pub attempt: u32,
     pub checkpoint: Option<Arc<[u8]>>,
@@ -274,9 +275,10 @@ impl<K: Key, V: Value> Inner<K, V> {
     }
 
     /// The hash of a named lead's key.
+    #[cfg(feature = "capi")]
     pub fn resolve(&self, id: LeadId) -> Result<u64, Error> {
         self.check_fork()?;
-        let Some(shard) = self.shards.get(shard_of(id)) else {
+        let Some(shard) = self.shards.get(super::shard::shard_of(id)) else {
             return Err(ErrorKind::Stale.into());
         };
         let mut state = shard.state.lock();

@@ -354,6 +354,7 @@ impl Ids {
     }
 }
 
+#[cfg(feature = "capi")]
 pub(super) fn shard_of(id: LeadId) -> usize {
     usize::try_from(id & ((1 << SHARD_BITS) - 1)).unwrap_or(usize::MAX)
 }
