@@ -431,7 +431,8 @@ int32_t onceflight_queue_new(struct onceflight_queue **queue);
 int onceflight_queue_fd(const struct onceflight_queue *queue);
 
 // Takes the next event, waiting for at most timeout_ms (0: don't; ONCEFLIGHT_FOREVER). OK: *event
-// is filled. ONCEFLIGHT_E_TIMEOUT: none came.
+// is filled, and the detail of an outcome that is an error is this thread's last error.
+// ONCEFLIGHT_E_TIMEOUT: none came.
 int32_t onceflight_queue_next(const struct onceflight_queue *queue,
                               uint64_t timeout_ms,
                               struct onceflight_event *event);

@@ -242,7 +242,8 @@ pub unsafe extern "C" fn onceflight_queue_fd(queue: *const onceflight_queue) -> 
 }
 
 /// Takes the next event, waiting for at most timeout_ms (0: don't; ONCEFLIGHT_FOREVER). OK: *event
-/// is filled. ONCEFLIGHT_E_TIMEOUT: none came.
+/// is filled, and the detail of an outcome that is an error is this thread's last error.
+/// ONCEFLIGHT_E_TIMEOUT: none came.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_queue_next(
     queue: *const onceflight_queue,
