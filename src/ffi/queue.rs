@@ -7,7 +7,8 @@
 //! | looked at | without (the looker has it) | an event; or waiting again, if an offer had lapsed |
 //!
 //! A pipe holds one byte while `ready` isn't empty, so that its end polls readable. The queue's
-//! mutex is a leaf: followers are looked at and dropped without it, since that locks shards.
+//! mutex has only seats under it: followers are looked at and dropped without it, since that locks
+//! shards.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -56,6 +57,8 @@ struct Wait {
     tag: u64,
     /// `None` while somebody looks at it.
     follower: Option<Follower>,
+    /// Whether it stands in `ready`.
+    ready: bool,
     /// Somebody who wants to leave waits for the looker.
     awaited: bool,
 }
@@ -83,13 +86,15 @@ impl Queue {
     /// when it comes.
     fn ready(&self, wait: u64) {
         let mut state = self.state.lock();
-        let here = state.waits.get(&wait).is_some_and(|wait| wait.follower.is_some());
-        if here && !state.ready.contains(&wait) {
-            state.ready.push_back(wait);
-            self.signal(&mut state);
-            drop(state);
-            self.arrived.notify_one();
+        let Some(here) = state.waits.get_mut(&wait) else { return };
+        if here.follower.is_none() || here.ready {
+            return;
         }
+        here.ready = true;
+        state.ready.push_back(wait);
+        self.signal(&mut state);
+        drop(state);
+        self.arrived.notify_one();
     }
 
     /// Puts the byte into the pipe, or takes it out, as `ready` says. Never blocks: at most one
@@ -113,7 +118,7 @@ impl Queue {
                 return;
             }
             let told = follower.is_told();
-            let wait = Wait { tag, follower: Some(follower), awaited: false };
+            let wait = Wait { tag, follower: Some(follower), ready: false, awaited: false };
             let awaited = state.waits.insert(id, wait).is_some_and(|before| before.awaited);
             if awaited {
                 self.arrived.notify_all();
@@ -135,6 +140,7 @@ impl Queue {
             if let Some(id) = state.ready.pop_front() {
                 self.signal(&mut state);
                 let Some(wait) = state.waits.get_mut(&id) else { continue };
+                wait.ready = false;
                 let tag = wait.tag;
                 let Some(mut follower) = wait.follower.take() else { continue };
                 drop(state);

@@ -106,10 +106,8 @@ impl<K: Key, V: Value> Inner<K, V> {
         ask: &Ask<'_>,
     ) -> Granted {
         let id = state.next_id();
-        let flight = Flight::new(id, ask.terms);
-        if flight.lease_until.is_some() {
-            self.losses.store(true, Ordering::Relaxed);
-        }
+        let mut flight = Flight::new(id, ask.terms);
+        self.watch_lease(hash, &mut flight);
         let fingerprint = ask.fingerprint.map(Arc::from);
         state.insert(Record { hash, key, fingerprint, state: RecordState::Flying(flight) });
         grant(state, hash, id, 1, &ask.terms)
@@ -205,9 +203,6 @@ impl<K: Key, V: Value> Inner<K, V> {
         let cause = flight.standing.take()?.cause;
         let (attempt, terms) = (flight.attempt, flight.terms);
         flight.lease_until = clock::after(terms.lease);
-        if flight.lease_until.is_some() {
-            self.losses.store(true, Ordering::Relaxed);
-        }
         self.watch_lease(hash, flight);
         count(&mut state.tally, cause);
         Some(grant(&mut state, hash, id, attempt, &terms))

@@ -141,11 +141,20 @@ impl<K: Key, V: Value> Inner<K, V> {
     /// nobody will look at again.
     pub(super) fn watch_lease(&self, hash: u64, flight: &mut Flight<K, V>) {
         let (Some(at), Some(id)) = (flight.lease_until, flight.lead) else { return };
+        self.expect_losses();
         let watched = flight.alarm.is_some_and(|(lead, _)| lead == id);
         if !watched && (flight.waiting() > 0 || flight.detached) {
             self.unwatch_lease(flight);
             let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
             flight.alarm = Some((id, self.alarms.set(at, me, Alarm::Lease { hash, id })));
+        }
+    }
+
+    /// From now on a flight may be without its leader.
+    pub(super) fn expect_losses(&self) {
+        // Looked at first: a line that every begin wrote would be fought over.
+        if !self.losses.load(Ordering::Relaxed) {
+            self.losses.store(true, Ordering::Relaxed);
         }
     }
 

@@ -199,7 +199,7 @@ impl<K: Key, V: Value> Inner<K, V> {
             flight.orphan();
             self.unwatch_lease(flight);
             names.remove(&id);
-            self.losses.store(true, Ordering::Relaxed);
+            self.expect_losses();
         }
         after
     }
@@ -251,9 +251,6 @@ impl<K: Key, V: Value> Inner<K, V> {
         flight.lease_until = clock::after(lease);
         self.unwatch_lease(flight);
         self.watch_lease(hash, flight);
-        if flight.lease_until.is_some() {
-            self.losses.store(true, Ordering::Relaxed);
-        }
         Ok(())
     }
 
