@@ -142,10 +142,12 @@ impl<K: Key, V: Value> Inner<K, V> {
             self.watch_offer(hash, after);
         } else if let (Some(id), Some(standing)) = (flight.lead, flight.standing.as_ref())
             && standing.lapsed
-            && (!hold || ask.terms.recover || standing.cause == Cause::Cancelled)
         {
             // The one it was offered to had its time, and goes back to the line.
             let cause = standing.cause;
+            if hold && cause == Cause::TakenOver && !ask.terms.recover {
+                return Err(ErrorKind::Unknown.into());
+            }
             flight.attempt -= 1;
             after.revoked = state.requeue(hash, id);
             return Ok(Step::Lead(self.take_over(hash, state, visible, cause, ask)));

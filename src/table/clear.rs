@@ -7,6 +7,7 @@ use super::engine::Inner;
 use super::seat::Verdict;
 use super::shard::{After, Record, RecordState, State, dismiss};
 use super::{Key, Value};
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 
 impl<K: Key, V: Value> Inner<K, V> {
@@ -20,24 +21,25 @@ impl<K: Key, V: Value> Inner<K, V> {
         let visible = |record: &Record<K, V>| record.visible_as(hash, key);
         let mut state = self.lock(hash);
         let Some(record) = state.find_mut(hash, visible) else { return Ok(false) };
-        let after = match &mut record.state {
-            RecordState::Completed(_) => {
-                After { garbage: self.drop_completed(hash, &mut state, key), ..After::default() }
+        let (after, found) = match &mut record.state {
+            RecordState::Completed(completed) => {
+                let found = clock::now() < completed.expires;
+                let garbage = self.drop_completed(hash, &mut state, key);
+                (After { garbage, ..After::default() }, found)
             }
             RecordState::Flying(flight) if flight.lead.is_none() => {
                 let after = state.end_detached(hash, visible);
                 self.landed_with(&after);
-                after
+                (after, true)
             }
             RecordState::Flying(flight) => {
                 flight.detached = true;
-                self.watch_lease(hash, flight);
-                After::default()
+                (After::default(), true)
             }
         };
         drop(state);
         after.run();
-        Ok(true)
+        Ok(found)
     }
 
     /// Takes a completed response out of the index, the window and the counts.

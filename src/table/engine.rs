@@ -137,13 +137,12 @@ impl<K: Key, V: Value> Inner<K, V> {
         }
     }
 
-    /// An alarm for a lease, if somebody needs it: a follower in line, or a detached flight that
-    /// nobody will look at again.
+    /// An alarm for a lease, if somebody needs it: a follower in line.
     pub(super) fn watch_lease(&self, hash: u64, flight: &mut Flight<K, V>) {
         let (Some(at), Some(id)) = (flight.lease_until, flight.lead) else { return };
         self.expect_losses();
         let watched = flight.alarm.is_some_and(|(lead, _)| lead == id);
-        if !watched && (flight.waiting() > 0 || flight.detached) {
+        if !watched && flight.waiting() > 0 {
             self.unwatch_lease(flight);
             let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
             flight.alarm = Some((id, self.alarms.set(at, me, Alarm::Lease { hash, id })));

@@ -273,7 +273,11 @@ where
     }
 
     /// Blocks until the flight has an outcome for this follower.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) once [`wait_timeout`](Self::wait_timeout) has given the outcome.
     pub fn wait(mut self) -> Result<Begin<'t, K, V>, Error> {
+        self.unused()?;
         let arrived = self.waiter.wait(None, true)?;
         Ok(self.arrive(arrived))
     }
@@ -284,9 +288,7 @@ where
     /// # Errors
     /// Once it has returned anything else, the follower is used up: [`Invalid`](ErrorKind::Invalid).
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Begin<'t, K, V>, Error> {
-        if self.waiter.done {
-            return Err(Error::new(ErrorKind::Invalid, "this follower has had its outcome"));
-        }
+        self.unused()?;
         if let Some(rang) = self.channel.get() {
             let _ = rang.try_recv();
         }
@@ -304,6 +306,13 @@ where
             waiter.watch(Arc::new(Bell(sender)));
             receiver
         })
+    }
+
+    fn unused(&self) -> Result<(), Error> {
+        if self.waiter.done {
+            return Err(Error::new(ErrorKind::Invalid, "this follower has had its outcome"));
+        }
+        Ok(())
     }
 
     fn arrive(&self, arrived: Arrived<V>) -> Begin<'t, K, V> {

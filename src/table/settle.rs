@@ -187,7 +187,8 @@ impl<K: Key, V: Value> Inner<K, V> {
         };
         if after.offer.is_some() {
             self.watch_offer(hash, &after);
-        } else if cause == Cause::Cancelled {
+        } else if cause == Cause::Cancelled || state.closed {
+            // Nothing happened; or nobody will ever take over.
             return self.end(state, hash, id, || Verdict::Failed(ErrorKind::Cancelled));
         } else {
             let State { records, tally, names, .. } = state;

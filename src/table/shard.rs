@@ -275,6 +275,24 @@ impl<K, V> State<K, V> {
         after
     }
 
+    /// Has the followers of a detached flight begin again, and leaves it to its lead.
+    pub fn restart_followers(
+        &mut self,
+        hash: u64,
+        which: impl Fn(&Record<K, V>) -> bool,
+    ) -> After<K, V> {
+        let mut after = After::default();
+        let Ok(found) = self.records.find_entry(hash, which) else { return after };
+        let (Record { key, fingerprint, mut state, .. }, place) = found.remove();
+        let key = key.into_shared();
+        if let RecordState::Flying(flight) = &mut state {
+            let verdict = || Verdict::Restart(Arc::clone(&key), fingerprint.clone());
+            after.dismissed = dismiss(&mut self.tally, flight, verdict);
+        }
+        place.insert(Record { hash, key: StoredKey::Shared(key), fingerprint, state });
+        after
+    }
+
     /// Offers the lead of a flight to the next in line that `may` have it.
     pub fn promote(
         &mut self,

@@ -57,7 +57,7 @@ impl<K: Key, V: Value> Inner<K, V> {
             return;
         }
         let after = if flight.detached {
-            self.end_detached(&mut state, hash, id)
+            state.restart_followers(hash, which)
         } else if flight.waiting() > 0 {
             let hold = self.hold();
             let offer =
