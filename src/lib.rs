@@ -31,3 +31,8 @@ pub use table::{
 pub mod model {
     pub use crate::clock::model::{advance, reset};
 }
+
+/// The README's Rust is run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

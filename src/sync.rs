@@ -9,7 +9,7 @@
 mod real {
     use std::time::Instant;
 
-    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use parking_lot::{Mutex, Mutex as StaticMutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
@@ -49,6 +49,21 @@ mod model {
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use shuttle::thread::yield_now;
     pub(crate) use shuttle::thread_local;
+
+    /// For statics, which outlive an execution and so can't be the model's: nothing inside such a
+    /// lock may yield to it.
+    #[derive(Debug)]
+    pub(crate) struct StaticMutex<T>(std::sync::Mutex<T>);
+
+    impl<T> StaticMutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
 
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);

@@ -145,8 +145,8 @@ mod service {
 
     /// A lock that another thread held at a fork stays held in the child. So each generation of
     /// forks has locks of its own; eight of them outlast any chain of forks that nobody exec'd.
-    static SHARED: [[Mutex<Weak<Timer>>; 2]; 8] =
-        [const { [const { Mutex::new(Weak::new()) }; 2] }; 8];
+    static SHARED: [[StaticMutex<Weak<Timer>>; 2]; 8] =
+        [const { [const { StaticMutex::new(Weak::new()) }; 2] }; 8];
 
     impl Timer {
         /// The process's timer of that kind.

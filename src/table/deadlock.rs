@@ -13,14 +13,15 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::DerefMut;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::fork;
+use crate::sync::StaticMutex;
 
 /// Per fork generation: a child must not meet a lock that another thread of its parent held.
-static EDGES: [Mutex<Edges>; 8] = [const { Mutex::new(BTreeMap::new()) }; 8];
+static EDGES: [StaticMutex<Edges>; 8] = [const { StaticMutex::new(BTreeMap::new()) }; 8];
 
 /// Thread → the leader of the flight that it waits for (a cell: leaders change).
 type Edges = BTreeMap<u64, Arc<AtomicU64>>;
@@ -97,7 +98,7 @@ pub(super) fn enter(leader: &Arc<AtomicU64>, endless: bool) -> Option<Edge> {
     Some(Edge(Some(me)))
 }
 
-fn edges() -> std::sync::MutexGuard<'static, Edges> {
+fn edges() -> impl DerefMut<Target = Edges> {
     let generation = usize::try_from(fork::generation() % 8).unwrap_or(0);
-    EDGES[generation].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    EDGES[generation].lock()
 }

@@ -1,6 +1,7 @@
 //! Waiting for a flight, in a thread of its own or not.
 
 use std::fmt;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -248,7 +249,7 @@ impl<K: Key, V: Value> Drop for Waiter<K, V> {
 /// Dropping it leaves the line and disturbs nobody. A lead that is offered to it and not taken up
 /// within the table's [`offer`](crate::Builder::offer) time passes to the next in line.
 #[must_use = "a dropped follower leaves the line"]
-pub struct Follower<'t, K: Key, V: Value, S> {
+pub struct Follower<'t, K: Key, V: Value, S = RandomState> {
     table: &'t DedupTable<K, V, S>,
     waiter: Waiter<K, V>,
     channel: OnceCell<Receiver<()>>,
