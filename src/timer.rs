@@ -139,8 +139,9 @@ impl Book {
 
 #[cfg(not(onceflight_shuttle))]
 mod service {
-    use super::{Arc, Book, Kind, Mutex, Timer, Weak};
+    use super::{Arc, Book, Kind, Timer, Weak};
     use crate::fork;
+    use crate::sync::StaticMutex;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// A lock that another thread held at a fork stays held in the child. So each generation of
