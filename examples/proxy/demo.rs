@@ -1,0 +1,214 @@
+//! The demonstration: a slow backend of its own, a crowd of clients, and the count that matters.
+//!
+//! Requests and responses are real HTTP over loopback. The backend takes a while for each request,
+//! and during a round it also waits until the whole crowd has arrived at the proxy: so the numbers
+//! are the same on a slow machine.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use hyper::{Request, Response, StatusCode};
+use parking_lot::{Condvar, Mutex};
+
+use crate::proxy::{Observer, Step};
+use crate::server::{Content, Server, text};
+
+/// What the backend pretends to work for.
+const WORK: Duration = Duration::from_millis(700);
+
+/// A round whose crowd isn't complete by then goes on without it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What one client of a round sends: method, path, body.
+type Shot = (&'static str, String, String);
+
+/// The slow backend, and what everybody counts.
+pub struct Demo {
+    board: Arc<Board>,
+    backend: Server,
+}
+
+/// What has happened in this round so far.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    expected: usize,
+    arrived: usize,
+    waiting: usize,
+    backend: usize,
+    answered: usize,
+    failed: usize,
+}
+
+#[derive(Default)]
+struct Board {
+    counts: Mutex<Counts>,
+    changed: Condvar,
+}
+
+impl Demo {
+    /// Starts the backend on a free port.
+    pub fn start() -> io::Result<Self> {
+        let board = Arc::new(Board::default());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let backend = Server::start(listener, 1 << 20, {
+            let board = Arc::clone(&board);
+            move |request| board.work(&request)
+        })?;
+        Ok(Self { board, backend })
+    }
+
+    /// Its address, as the proxy's flag takes it.
+    pub fn backend(&self) -> String {
+        format!("http://{}", self.backend.address())
+    }
+
+    /// Counts who has arrived at the proxy, and who waits there.
+    pub fn observer(&self) -> Observer {
+        let board = Arc::clone(&self.board);
+        Box::new(move |step, _| {
+            board.update(|counts| {
+                counts.arrived += 1;
+                counts.waiting += usize::from(step == Step::Waits);
+            });
+        })
+    }
+
+    /// All rounds; false if the backend saw more requests than there are different ones.
+    pub fn run(&self, proxy: SocketAddr) -> io::Result<bool> {
+        let same = |n, method, path: &str, body: &str| -> Vec<Shot> {
+            (0..n).map(|_| (method, path.to_string(), body.to_string())).collect()
+        };
+        let urls = (0..60).map(|n| ("GET", format!("/page/{}", n % 3), String::new())).collect();
+        let mut posts = same(32, "POST", "/orders", r#"{"item":"tea"}"#);
+        posts.extend(same(32, "POST", "/orders", r#"{"item":"coffee"}"#));
+        let rounds: [(&str, Vec<Shot>, usize); 4] = [
+            ("64 clients GET the same URL", same(64, "GET", "/report", ""), 1),
+            ("once more: the flight is over, nothing was kept", same(64, "GET", "/report", ""), 1),
+            ("60 clients GET three URLs", urls, 3),
+            ("64 clients POST, two different bodies", posts, 2),
+        ];
+        let mut as_promised = true;
+        for (number, (title, shots, different)) in rounds.into_iter().enumerate() {
+            writeln!(io::stdout(), "\nround {}: {title}", number + 1)?;
+            let counts = self.round(proxy, &shots)?;
+            as_promised &= counts.backend == different && counts.failed == 0;
+        }
+        Ok(as_promised)
+    }
+
+    fn round(&self, proxy: SocketAddr, shots: &[Shot]) -> io::Result<Counts> {
+        let expected = shots.len();
+        *self.board.counts.lock() = Counts { expected, ..Counts::default() };
+        let counts = thread::scope(|scope| {
+            for shot in shots {
+                scope.spawn(move || {
+                    let ok = shoot(proxy, shot);
+                    self.board.update(|counts| {
+                        counts.answered += 1;
+                        counts.failed += usize::from(!ok);
+                    });
+                });
+            }
+            self.board.show()
+        })?;
+        // Nobody holds the backend up after its round, so that curl finds it slow and nothing else.
+        self.board.counts.lock().expected = 0;
+        Ok(counts)
+    }
+}
+
+/// One client: a connection of its own, a request, the whole response.
+fn shoot(proxy: SocketAddr, (method, path, body): &Shot) -> bool {
+    let request = Request::builder()
+        .method(*method)
+        .uri(format!("http://{proxy}{path}"))
+        .body(body.as_str())
+        .ok();
+    let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+    let response = request.and_then(|request| agent.run(request).ok());
+    response.is_some_and(|mut response| response.body_mut().read_to_vec().is_ok())
+}
+
+impl Board {
+    fn update(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock());
+        self.changed.notify_all();
+    }
+
+    /// The backend's work.
+    fn work(&self, request: &Request<Bytes>) -> Response<Content> {
+        self.update(|counts| counts.backend += 1);
+        thread::sleep(WORK);
+        let mut counts = self.counts.lock();
+        self.changed.wait_while_for(&mut counts, |now| now.arrived < now.expected, PATIENCE);
+        drop(counts);
+        text(
+            StatusCode::OK,
+            format!("the backend's answer to {} {}", request.method(), request.uri()),
+        )
+    }
+
+    /// Shows the counts until the round is over: in place on a terminal; elsewhere one line when
+    /// everybody has arrived, and one when everybody is answered.
+    fn show(&self) -> io::Result<Counts> {
+        let mut out = io::stdout();
+        let live = out.is_terminal();
+        let mut told_arrival = false;
+        let mut counts = self.counts.lock();
+        loop {
+            let now = *counts;
+            let over = now.answered == now.expected;
+            let arrival = !told_arrival && now.arrived >= now.expected;
+            drop(counts);
+            if live {
+                write!(out, "\r\x1b[2K{now}")?;
+                out.flush()?;
+            } else if arrival || over {
+                writeln!(out, "{now}")?;
+            }
+            told_arrival |= arrival;
+            if over {
+                if live {
+                    writeln!(out)?;
+                }
+                return Ok(now);
+            }
+            counts = self.counts.lock();
+            // Only if nothing has happened since: what happened unlocked has notified already.
+            self.changed.wait_while(&mut counts, |counts| counts.same_as(&now));
+        }
+    }
+}
+
+impl Counts {
+    fn same_as(&self, other: &Self) -> bool {
+        (self.arrived, self.backend, self.answered)
+            == (other.arrived, other.backend, other.answered)
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { expected, arrived, waiting, backend, answered, failed } = self;
+        // Short enough to be rewritten in place on a terminal of 80 columns.
+        write!(f, "  {arrived} arrived, {waiting} waited; ")?;
+        write!(f, "{backend} of {expected} reached the backend; {answered} answered")?;
+        if *failed > 0 {
+            write!(f, ", {failed} failed")?;
+        }
+        Ok(())
+    }
+}
+
+/// What to type while it goes on serving.
+pub fn invite(proxy: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "\nTry it (Ctrl-C ends it):")?;
+    writeln!(out, "  for i in 1 2 3 4 5; do curl -si http://{proxy}/x & done | grep onceflight")?;
+    writeln!(out, "  curl -si http://{proxy}/orders -d 'one cup'")?;
+    out.flush()
+}
