@@ -1,0 +1,45 @@
+"""onceflight: for each key at most one caller does the work, and every other has its outcome.
+
+from onceflight import Table
+
+with Table(completed_ttl=0.5) as table:
+    page = table.run("GET /", lambda: fetch("/"))
+"""
+
+from ._native import Key
+from ._native import lib as _lib
+from .aio import AsyncTable
+from .dedupe import dedupe
+from .errors import (
+    BufferTooSmall,
+    Cancelled,
+    Closed,
+    Forked,
+    InvalidArgument,
+    Mismatch,
+    NullArgument,
+    OnceflightError,
+    Overloaded,
+    Panic,
+    Stale,
+    StoreFailed,
+    Timeout,
+    TooLarge,
+    Unknown,
+    Unsupported,
+    WouldDeadlock,
+)
+from .fingerprint import fingerprint, request_key
+from .outcome import BYPASS, Begun, Bypass, Lead, LeadDetails, Response
+from .table import Stats, Table
+
+__version__ = "0.1.0"
+library_version: str = _lib.version_string().decode()
+
+__all__ = [
+    "AsyncTable", "BYPASS", "Begun", "BufferTooSmall", "Bypass", "Cancelled", "Closed", "Forked",
+    "InvalidArgument", "Key", "Lead", "LeadDetails", "Mismatch", "NullArgument", "OnceflightError",
+    "Overloaded", "Panic", "Response", "Stale", "Stats", "StoreFailed", "Table", "Timeout", "TooLarge",
+    "Unknown", "Unsupported", "WouldDeadlock", "dedupe", "fingerprint", "library_version",
+    "request_key",
+]  # fmt: skip

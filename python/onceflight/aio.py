@@ -1,0 +1,158 @@
+"""The table for asyncio: no thread waits, the loop watches the event queue's file descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from ctypes import byref
+from typing import TYPE_CHECKING, Awaitable, Callable, Dict, Optional, TypeVar, cast
+
+from . import _native
+from ._edges import Place
+from ._native import Bytes, Key, Queue, check, describe, quick, to_key
+from ._request import event_outcome, make_request
+from ._work import Work, received
+from .errors import WouldDeadlock, error_for
+from .outcome import Begun, Bypass, Grant, Lead
+
+if TYPE_CHECKING:
+    from .table import Table
+
+T = TypeVar("T")
+
+
+class AsyncTable:
+    """``table.aio``: the same keys and outcomes, awaited. Works with any number of event loops."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def run(
+        self,
+        key: Key,
+        fn: Callable[[], Awaitable[T]],
+        *,
+        timeout: Optional[float] = None,
+        ttl: Optional[float] = None,
+        lease: Optional[float] = None,
+        fingerprint: Optional[Bytes] = None,
+    ) -> T:
+        """Awaits fn(), or the task or thread that is doing so; all get the one object.
+
+        A task that is cancelled while it waits leaves the line, and the flight goes on. A task that
+        is cancelled while it leads abandons: the next in line awaits its own fn.
+        """
+        table, pump = self._table, self._pump()
+        name = to_key(key)
+        request = make_request(name, timeout, ttl, lease, fingerprint, 0)
+        seat = table._objects.enter(name)
+        begun: Optional[Begun] = None
+        try:
+            while True:
+                # A task can't wait for itself. Nobody looks for rings of several tasks.
+                if request.timeout_ms and pump.leading.get(name) is asyncio.current_task():
+                    raise error_for(WouldDeadlock.code, describe(WouldDeadlock.code))
+                # The lead is settled on this thread: to block it on this key would be for ever.
+                begun = await pump.begin(table, request, (id(table), name))
+                if isinstance(begun, Lead):
+                    return await pump.call(Work(table, begun, name, seat, request.ttl_ms), name, fn)
+                if isinstance(begun, Bypass):
+                    return await fn()
+                found, value = received(table, begun, name, seat)
+                if found:
+                    return cast(T, value)
+        finally:
+            del seat, begun  # an exception holds this frame, and would hold what others left for us
+
+    async def begin(
+        self,
+        key: Key,
+        *,
+        timeout: Optional[float] = None,
+        ttl: Optional[float] = None,
+        lease: Optional[float] = None,
+        fingerprint: Optional[Bytes] = None,
+        recover: bool = False,
+    ) -> Begun:
+        """``Table.begin``, awaited."""
+        flags = _native.RECOVER if recover else 0
+        request = make_request(to_key(key), timeout, ttl, lease, fingerprint, flags)
+        return await self._pump().begin(self._table, request)
+
+    def _pump(self) -> Pump:
+        loop = asyncio.get_running_loop()
+        pump = self._table._pumps.get(loop)
+        if pump is None:
+            pump = self._table._pumps[loop] = Pump()
+        return pump
+
+
+class Pump:
+    """One queue for a table and a loop. Its descriptor is watched only while somebody waits, so that
+    neither an idle table nor a closed one leaves anything in the loop."""
+
+    def __init__(self) -> None:
+        self._queue = Queue()
+        self._tags = itertools.count(1)
+        self._waits: Dict[int, asyncio.Future[Grant]] = {}
+        self.leading: Dict[bytes, asyncio.Task[object]] = {}
+
+    async def begin(self, table: Table, request: _native.Request, place: Optional[Place] = None) -> Begun:
+        grant = Grant(table, place)
+        tag = next(self._tags)
+        code = check(
+            quick.begin_async(table._pointer, byref(request), self._queue._pointer, tag, *grant.out())
+        )
+        if code == _native.PENDING:
+            grant = await self._wait(table, tag)
+            grant.place = place
+            code = event_outcome(grant.event)
+        return grant.outcome(code)
+
+    async def call(self, work: Work, name: bytes, fn: Callable[[], Awaitable[T]]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self.leading[name] = task
+        try:
+            try:
+                value = await fn()
+            except Exception as error:
+                work.failed(error)
+                raise
+            work.done(value)
+            return value
+        finally:
+            if self.leading.get(name) is task:
+                del self.leading[name]
+            work.end()
+            del work, task  # see Table.run
+
+    async def _wait(self, table: Table, tag: int) -> Grant:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Grant] = loop.create_future()
+        if not self._waits:
+            loop.add_reader(self._queue.fd, self._drain, table)
+        self._waits[tag] = future
+        try:
+            return await future
+        except BaseException:
+            if future.done() and not future.cancelled():
+                future.result().drop()  # cancelled after the event was read: pass a lead on at once
+            raise
+        finally:
+            if self._waits.pop(tag, None) is not None:
+                self._queue.leave(tag)
+            if not self._waits and not loop.is_closed():
+                loop.remove_reader(self._queue.fd)
+            del future
+
+    def _drain(self, table: Table) -> None:
+        while True:
+            grant = Grant(table)
+            if not self._queue.next(grant.event, 0):
+                return
+            future = self._waits.pop(grant.event.tag, None)
+            if future is None or future.done():
+                grant.drop()  # its task was cancelled in this turn of the loop
+            else:
+                future.set_result(grant)
