@@ -140,20 +140,19 @@ impl Book {
 #[cfg(not(onceflight_shuttle))]
 mod service {
     use super::{Arc, Book, Kind, Timer, Weak};
-    use crate::fork;
-    use crate::sync::StaticMutex;
+    use crate::sync::{StaticMutex, static_mutex};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    /// A lock that another thread held at a fork stays held in the child. So each generation of
-    /// forks has locks of its own; eight of them outlast any chain of forks that nobody exec'd.
-    static SHARED: [[StaticMutex<Weak<Timer>>; 2]; 8] =
-        [const { [const { StaticMutex::new(Weak::new()) }; 2] }; 8];
+    static TRANSITION: StaticMutex<Weak<Timer>> = static_mutex!(Weak::new());
+    static REAPING: StaticMutex<Weak<Timer>> = static_mutex!(Weak::new());
 
     impl Timer {
         /// The process's timer of that kind.
         pub(crate) fn shared(kind: Kind) -> Arc<Self> {
-            let generation = usize::try_from(fork::generation() % 8).unwrap_or(0);
-            let mut shared = SHARED[generation][kind as usize].lock();
+            let mut shared = match kind {
+                Kind::Transition => TRANSITION.lock(),
+                Kind::Reaping => REAPING.lock(),
+            };
             shared.upgrade().unwrap_or_else(|| {
                 let timer = Arc::new(Self::new(kind));
                 *shared = Arc::downgrade(&timer);

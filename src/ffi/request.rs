@@ -143,6 +143,27 @@ impl Parsed<'_> {
     }
 }
 
+/// The caller's bytes, if they are no more than a key may have. Their number is looked at first: one
+/// made up by mistake must not be read.
+///
+/// # Safety
+/// As for [`bytes`].
+pub(super) unsafe fn key_bytes<'a>(
+    core: &Core,
+    data: *const u8,
+    len: usize,
+    what: &'static str,
+) -> Result<&'a [u8], Failure> {
+    if len > core.lengths.key {
+        return Err(Failure::new(
+            ONCEFLIGHT_E_TOO_LARGE,
+            format!("the {what} has {len} bytes; max_key_len is {}", core.lengths.key),
+        ));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { bytes(data, len, what) }
+}
+
 /// What `onceflight_begin` asks for.
 pub(super) fn plain(key: *const u8, key_len: usize, timeout_ms: u64) -> onceflight_request {
     onceflight_request {
@@ -173,19 +194,11 @@ pub(super) unsafe fn parse<'a>(
     if request.lease_ms == 0 {
         return Err(Failure::invalid("a lease of 0 ms would be over at once"));
     }
-    for (len, what) in [(request.key_len, "key"), (request.fingerprint_len, "fingerprint")] {
-        if len > core.lengths.key {
-            return Err(Failure::new(
-                ONCEFLIGHT_E_TOO_LARGE,
-                format!("the {what} has {len} bytes; max_key_len is {}", core.lengths.key),
-            ));
-        }
-    }
     // SAFETY: the caller's promise.
     let (key, fingerprint) = unsafe {
         (
-            bytes(request.key, request.key_len, "key")?,
-            bytes(request.fingerprint, request.fingerprint_len, "fingerprint")?,
+            key_bytes(core, request.key, request.key_len, "key")?,
+            key_bytes(core, request.fingerprint, request.fingerprint_len, "fingerprint")?,
         )
     };
     let config = core.config();

@@ -10,7 +10,9 @@ use super::code::{
 };
 use super::key::{bytes, text};
 use super::options::{Lengths, ONCEFLIGHT_DEFAULT, duration, onceflight_options};
-use super::request::{self, Parsed, Versioned, check_out, onceflight_request, parse, write};
+use super::request::{
+    self, Parsed, Versioned, check_out, key_bytes, onceflight_request, parse, write,
+};
 use super::response::{into_handle, onceflight_response};
 use crate::clock;
 use crate::error::Error;
@@ -569,8 +571,10 @@ pub unsafe extern "C" fn onceflight_forget(
     key_len: usize,
 ) -> i32 {
     entry(|| {
-        // SAFETY: the caller's pointers, for this call.
-        let (core, key) = unsafe { (core(table)?, bytes(key, key_len, "key")?) };
+        // SAFETY: the caller's table, for this call.
+        let core = unsafe { core(table) }?;
+        // SAFETY: the caller's key, for this call.
+        let key = unsafe { key_bytes(core, key, key_len, "key") }?;
         core.table.forget(key)?;
         Ok(ONCEFLIGHT_OK)
     })

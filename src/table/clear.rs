@@ -89,8 +89,6 @@ impl<K: Key, V: Value> Inner<K, V> {
                         self.landed(flight);
                     }
                     RecordState::Completed(completed) => {
-                        tally.completed -= 1;
-                        tally.completed_bytes -= completed.weight as u64;
                         self.window.release(completed.weight);
                     }
                 }

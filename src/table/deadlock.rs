@@ -13,15 +13,12 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::fork;
-use crate::sync::StaticMutex;
+use crate::sync::{StaticMutex, static_mutex};
 
-/// Per fork generation: a child must not meet a lock that another thread of its parent held.
-static EDGES: [StaticMutex<Edges>; 8] = [const { StaticMutex::new(BTreeMap::new()) }; 8];
+static EDGES: StaticMutex<Edges> = static_mutex!(BTreeMap::new());
 
 /// Thread → the leader of the flight that it waits for (a cell: leaders change).
 type Edges = BTreeMap<u64, Arc<AtomicU64>>;
@@ -64,7 +61,7 @@ pub(super) struct Edge(Option<u64>);
 impl Drop for Edge {
     fn drop(&mut self) {
         if let Some(thread) = self.0 {
-            edges().remove(&thread);
+            EDGES.lock().remove(&thread);
         }
     }
 }
@@ -81,7 +78,7 @@ pub(super) fn enter(leader: &Arc<AtomicU64>, endless: bool) -> Option<Edge> {
     if !endless || LEADING.with(Cell::get) == 0 {
         return Some(Edge(None));
     }
-    let mut edges = edges();
+    let mut edges = EDGES.lock();
     edges.insert(me, Arc::clone(leader));
     let mut at = leader.load(Ordering::Relaxed);
     // As many steps as there are edges: a ring that I'm not part of ends there.
@@ -96,9 +93,4 @@ pub(super) fn enter(leader: &Arc<AtomicU64>, endless: bool) -> Option<Edge> {
         }
     }
     Some(Edge(Some(me)))
-}
-
-fn edges() -> impl DerefMut<Target = Edges> {
-    let generation = usize::try_from(fork::generation() % 8).unwrap_or(0);
-    EDGES[generation].lock()
 }

@@ -114,6 +114,7 @@ impl<K: Key, V: Value> Inner<K, V> {
             stats.shared += shard.shared.load(Ordering::Relaxed);
             stats.bypassed += shard.bypassed.load(Ordering::Relaxed);
         }
+        (stats.completed, stats.completed_bytes) = self.window.held();
         stats
     }
 

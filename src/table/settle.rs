@@ -113,8 +113,6 @@ impl<K: Key, V: Value> Inner<K, V> {
         state.names.remove(&id);
         state.expiry.insert((expires, seq), hash);
         state.tally.in_flight -= 1;
-        state.tally.completed += 1;
-        state.tally.completed_bytes += weight as u64;
         if let RecordState::Flying(mut flight) = flying {
             self.landed(&flight);
             after.dismissed = dismiss(&mut state.tally, &mut flight, || Verdict::Shared(shared));
@@ -276,9 +274,8 @@ impl<K: Key, V: Value> Inner<K, V> {
     #[cfg(feature = "capi")]
     pub fn resolve(&self, id: LeadId) -> Result<u64, Error> {
         self.check_fork()?;
-        let Some(shard) = self.shards.get(super::shard::shard_of(id)) else {
-            return Err(ErrorKind::Stale.into());
-        };
+        // An invented one may name a shard that there isn't: any other will not know it either.
+        let shard = self.shards.get(super::shard::shard_of(id)).unwrap_or(&self.shards[0]);
         let mut state = shard.state.lock();
         let hash = state.names.get(&id).copied();
         if hash.is_none() {

@@ -228,8 +228,6 @@ impl<K, V> State<K, V> {
             }
             RecordState::Completed(completed) => {
                 self.expiry.remove(&(completed.expires, completed.seq));
-                self.tally.completed -= 1;
-                self.tally.completed_bytes -= completed.weight as u64;
             }
         }
         Some(record)

@@ -49,6 +49,13 @@ impl Window {
         fits
     }
 
+    /// Entries and bytes: never more than the bounds, whatever is going on.
+    pub fn held(&self) -> (u64, u64) {
+        let entries = self.entries.load(Ordering::Relaxed);
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        (entries as u64, bytes as u64)
+    }
+
     pub fn release(&self, weight: usize) {
         self.entries.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(weight, Ordering::Relaxed);

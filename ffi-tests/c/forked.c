@@ -1,0 +1,217 @@
+/* After fork a table or queue the child inherited says FORKED instead of hanging; the child opens its own. */
+#define _POSIX_C_SOURCE 200809L
+#include <sys/wait.h>
+
+#include "support.h"
+
+#define CHILD_HANG_SECONDS (HANG_SECONDS / 5)
+
+/* Runs `child` in a forked process and tells how many checks broke there, or -1 if it didn't end well. */
+static int broken_in_child(void (*child)(void *), void *argument)
+{
+    int status = 0;
+    pid_t pid;
+    fflush(NULL);
+    pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        check_broken = 0;
+        alarm(CHILD_HANG_SECONDS);
+        child(argument);
+        fflush(NULL);
+        _exit(check_broken > 100 ? 100 : check_broken);
+    }
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+typedef struct {
+    onceflight_table *table;
+    onceflight_queue *queue;
+    onceflight_response *response;
+    onceflight_lead lead;
+} inherited;
+
+static void expect_forked(const inherited *from_parent)
+{
+    const onceflight_table *table = from_parent->table;
+    onceflight_lead lead = from_parent->lead, none = 77;
+    onceflight_response *response = GARBAGE;
+    onceflight_request request = request_for("key");
+    onceflight_lead_info info = ONCEFLIGHT_LEAD_INFO_INIT;
+    onceflight_stats stats = ONCEFLIGHT_STATS_INIT;
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_begin(table, BYTES("key"), FOREVER, &none, &response));
+    CHECK(none == 0 && response == NULL);
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_begin(table, BYTES("other"), 0, &none, &response));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_begin_request(table, &request, &none, &response));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_begin_async(table, &request, from_parent->queue, 1, &none, &response));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_complete(table, lead, 0, NULL, 0));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_complete_for(table, lead, 0, NULL, 0, 0));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_cancel(table, lead));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_abandon(table, lead));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_decline(table, lead));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_renew(table, lead, 1));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_checkpoint(table, lead, NULL, 0));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_lead_details(table, lead, &info));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_forget(table, BYTES("key")));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_table_stats(table, &stats));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_table_close(table));
+}
+
+static void use_a_table_of_its_own(void)
+{
+    onceflight_table *table = table_with(onceflight_options_set_completed_ttl_ms, 20, NULL, 0);
+    onceflight_lead lead = lead_of(table, "key");
+    onceflight_request request = request_for("key");
+    onceflight_response *response = NULL;
+    onceflight_event event = ONCEFLIGHT_EVENT_INIT;
+    onceflight_queue *queue = NULL;
+    caller follower;
+    caller_join_line(&follower, table, "key", 0);
+    EXPECT(ONCEFLIGHT_OK, onceflight_cancel(table, lead));
+    EXPECT(ONCEFLIGHT_LEAD, caller_outcome(&follower));
+    /* Timers run in the child too: a deadline on the queue, a lease, a window. */
+    EXPECT(ONCEFLIGHT_OK, onceflight_queue_new(&queue));
+    request.timeout_ms = 5;
+    EXPECT(ONCEFLIGHT_PENDING, onceflight_begin_async(table, &request, queue, 3, &lead, &response));
+    EXPECT(ONCEFLIGHT_OK, onceflight_queue_next(queue, FOREVER, &event));
+    CHECK(event.tag == 3 && event.outcome == ONCEFLIGHT_E_TIMEOUT);
+    EXPECT(ONCEFLIGHT_OK, onceflight_renew(table, follower.lead, 1));
+    lead = lead_of(table, "key");
+    EXPECT(ONCEFLIGHT_OK, onceflight_complete(table, lead, 0, BYTES("child's")));
+    while (stats_of(table).completed != 0)
+        sched_yield();
+    onceflight_queue_free(queue);
+    onceflight_table_free(table);
+}
+
+static void child_of_a_quiet_parent(void *argument)
+{
+    const inherited *from_parent = (const inherited *)argument;
+    onceflight_event event = ONCEFLIGHT_EVENT_INIT;
+    expect_forked(from_parent);
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_queue_next(from_parent->queue, FOREVER, &event));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_queue_leave(from_parent->queue, 1));
+    /* A response is plain memory. */
+    CHECK(response_is(from_parent->response, 1, "inherited"));
+    use_a_table_of_its_own();
+    expect_forked(from_parent);
+    onceflight_response_free(from_parent->response);
+    onceflight_queue_free(from_parent->queue);
+    onceflight_table_free(from_parent->table);
+}
+
+static void a_child_is_told_and_the_parent_is_unharmed(void)
+{
+    inherited mine = {NULL, NULL, NULL, 0};
+    onceflight_request request = request_for("key");
+    onceflight_event event = ONCEFLIGHT_EVENT_INIT;
+    onceflight_lead none = 0;
+    onceflight_response *response = NULL;
+    caller follower;
+    mine.table = table_with(onceflight_options_set_completed_ttl_ms, HOUR_MS, NULL, 0);
+    EXPECT(ONCEFLIGHT_OK, onceflight_complete(mine.table, lead_of(mine.table, "done"), 1, BYTES("inherited")));
+    EXPECT(ONCEFLIGHT_REPLAYED, onceflight_begin(mine.table, BYTES("done"), 0, &none, &mine.response));
+    EXPECT(ONCEFLIGHT_OK, onceflight_queue_new(&mine.queue));
+    mine.lead = lead_of(mine.table, "key");
+    EXPECT(ONCEFLIGHT_PENDING, onceflight_begin_async(mine.table, &request, mine.queue, 9, &none, &response));
+    caller_join_line(&follower, mine.table, "key", 1);
+
+    CHECK(broken_in_child(child_of_a_quiet_parent, &mine) == 0);
+
+    CHECK(stats_of(mine.table).in_flight == 1 && stats_of(mine.table).waiting == 2);
+    EXPECT(ONCEFLIGHT_E_TIMEOUT, onceflight_queue_next(mine.queue, 0, &event));
+    CHECK(!readable(onceflight_queue_fd(mine.queue), 0));
+    EXPECT(ONCEFLIGHT_OK, onceflight_complete(mine.table, mine.lead, 2, BYTES("parent's")));
+    CHECK(caller_got(&follower, ONCEFLIGHT_SHARED, 2, "parent's"));
+    CHECK(readable(onceflight_queue_fd(mine.queue), HANG_SECONDS * 1000));
+    EXPECT(ONCEFLIGHT_OK, onceflight_queue_next(mine.queue, 0, &event));
+    CHECK(event.tag == 9 && event.outcome == ONCEFLIGHT_SHARED && response_is(event.response, 2, "parent's"));
+    onceflight_response_free(event.response);
+    onceflight_response_free(mine.response);
+    onceflight_queue_free(mine.queue);
+    onceflight_table_free(mine.table);
+}
+
+static int traffic_over;
+
+static void *traffic(void *argument)
+{
+    const onceflight_table *table = (const onceflight_table *)argument;
+    uint64_t turn = 0;
+    while (!__atomic_load_n(&traffic_over, __ATOMIC_ACQUIRE)) {
+        onceflight_lead lead = 0;
+        onceflight_response *response = NULL;
+        uint8_t key = (uint8_t)(turn++ % 64);
+        if (onceflight_begin(table, &key, 1, FOREVER, &lead, &response) == ONCEFLIGHT_LEAD)
+            onceflight_complete_for(table, lead, 0, BYTES("x"), turn % 3);
+        onceflight_response_free(response);
+    }
+    return NULL;
+}
+
+static void child_of_a_busy_parent(void *argument)
+{
+    onceflight_table *table = (onceflight_table *)argument;
+    onceflight_lead lead = 0;
+    onceflight_response *response = NULL;
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_begin(table, BYTES("key"), FOREVER, &lead, &response));
+    use_a_table_of_its_own();
+    onceflight_table_free(table);
+}
+
+/* A fork may fall between any two instructions of another thread, one that holds a lock of the library included. */
+static void a_fork_in_the_middle_of_traffic_hangs_nobody(void)
+{
+    onceflight_table *table = new_table(NULL);
+    pthread_t threads[3];
+    int i;
+    for (i = 0; i < 3; i++)
+        REQUIRE(pthread_create(&threads[i], NULL, traffic, table) == 0);
+    while (stats_of(table).leads < 100)
+        sched_yield();
+    for (i = 0; i < 20 && CHECK(broken_in_child(child_of_a_busy_parent, table) == 0); i++) {
+    }
+    __atomic_store_n(&traffic_over, 1, __ATOMIC_RELEASE);
+    for (i = 0; i < 3; i++)
+        REQUIRE(pthread_join(threads[i], NULL) == 0);
+    EXPECT(ONCEFLIGHT_LEAD, probe(table, "after"));
+    onceflight_table_free(table);
+}
+
+static void grandchild(void *argument)
+{
+    inherited *from_parent = (inherited *)argument;
+    expect_forked(from_parent);
+    use_a_table_of_its_own();
+}
+
+static void child_that_forks(void *argument)
+{
+    inherited own = {NULL, NULL, NULL, 0};
+    (void)argument;
+    own.table = new_table(NULL);
+    EXPECT(ONCEFLIGHT_OK, onceflight_queue_new(&own.queue));
+    own.lead = lead_of(own.table, "key");
+    CHECK(broken_in_child(grandchild, &own) == 0);
+    EXPECT(ONCEFLIGHT_OK, onceflight_complete(own.table, own.lead, 0, NULL, 0));
+    onceflight_queue_free(own.queue);
+    onceflight_table_free(own.table);
+}
+
+static void a_child_may_fork_in_turn(void)
+{
+    CHECK(broken_in_child(child_that_forks, NULL) == 0);
+}
+
+int main(void)
+{
+    RUN(a_child_is_told_and_the_parent_is_unharmed);
+#ifndef __SANITIZE_ADDRESS__ /* whose allocator, unlike the C library's, doesn't guard its own locks over a fork */
+    RUN(a_fork_in_the_middle_of_traffic_hangs_nobody);
+#else
+    (void)a_fork_in_the_middle_of_traffic_hangs_nobody;
+#endif
+    RUN(a_child_may_fork_in_turn);
+    return check_done("forked");
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The long runs: `make soak`.
+#
+# ONCEFLIGHT_SCHEDULES   schedules a model (100000)
+# ONCEFLIGHT_STRESS      seconds of stress (1800)
+# ONCEFLIGHT_REPEAT      how often every other test is repeated (20)
+. "$(dirname "$0")/steps.sh"
+
+export ONCEFLIGHT_STRESS=${ONCEFLIGHT_STRESS:-1800}
+repeat=${ONCEFLIGHT_REPEAT:-20}
+
+step models env RUSTFLAGS="--cfg onceflight_shuttle" CARGO_TARGET_DIR="$TARGET/models" \
+    ONCEFLIGHT_SCHEDULES="${ONCEFLIGHT_SCHEDULES:-100000}" \
+    cargo test --locked --no-fail-fast --release --test models
+step stress cargo test --locked --release --test stress
+step lib make lib
+unset ONCEFLIGHT_STRESS
+# More threads than cores, and another order each time: what only luck kept apart meets.
+for ((run = 1; run <= repeat; run++)); do
+    step "rust-$run" cargo test --locked --no-fail-fast --release --features capi --lib --tests -- --test-threads 16
+    step "c-and-python-$run" ffi-tests/run.sh --lib-dir "$TARGET/release"
+done
+finish

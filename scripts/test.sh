@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Every test that needs only stable Rust, gcc, cmake and Python: `make test`.
+. "$(dirname "$0")/steps.sh"
+
+# An installation in a place of its own, and programs built from it alone.
+install_tests() {
+    place=$(mktemp -d) # seen by the trap, so not local
+    trap 'rm -rf "$place"' EXIT
+    make install PREFIX=/opt/onceflight DESTDIR="$place"
+    ffi-tests/install/run.sh "$place/opt/onceflight"
+}
+
+step format cargo fmt --check
+step clippy cargo clippy --locked --all-targets -- -D warnings
+step clippy-capi cargo clippy --locked --all-targets --features capi -- -D warnings
+step docs env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+step docs-capi env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --features capi
+step rust cargo test --locked --no-fail-fast
+step rust-capi cargo test --locked --no-fail-fast --features capi
+step models env RUSTFLAGS="--cfg onceflight_shuttle -D warnings" CARGO_TARGET_DIR="$TARGET/models" \
+    cargo test --locked --no-fail-fast --release --test models
+step vectors python3 tests/vectors/reference.py --check
+step lib make lib
+step c-and-python ffi-tests/run.sh --lib-dir "$TARGET/release"
+step install install_tests
+step readme scripts/readme_check.sh
+finish

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Sanitizers, valgrind, the models' controls, the oldest Rust: `make verify`.
+#
+# A tool that finds nothing proves nothing until it has found what was planted: see proof.rs.
+. "$(dirname "$0")/steps.sh"
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+asan="-Zsanitizer=address"
+tsan="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
+# Threads after a fork are TSan's limit, not ours.
+export TSAN_OPTIONS="suppressions=$PWD/scripts/tsan.supp die_after_fork=0"
+export ASAN_OPTIONS="detect_leaks=1 detect_stack_use_after_return=1"
+
+# proof FAULT MESSAGE FLAGS: a program with that fault, built and run as the tests are, must die of it.
+proof() {
+    local fault=$1 message=$2 flags=$3 program="$TARGET/proof-$1"
+    mkdir -p "$TARGET"
+    # shellcheck disable=SC2086 # flags are words
+    rustc +nightly --edition 2024 -g $flags --target "$host" -o "$program" scripts/proof.rs
+    if "$program" "$fault" >"$program.out" 2>&1 || ! grep -q "$message" "$program.out"; then
+        cat "$program.out"
+        echo "the planted $fault was not caught: this sanitizer checks nothing"
+        echo "0 passed, 1 failed"
+        return 1
+    fi
+    echo "the planted $fault was caught"
+    echo "1 passed, 0 failed"
+}
+
+# nightly NAME FLAGS ARGUMENTS...: cargo with every crate instrumented. The target is told by the environment,
+# so that tests which build an example get it instrumented too; without a target, build scripts would be.
+nightly() {
+    local name=$1 flags=$2
+    shift 2
+    RUSTFLAGS=$flags CARGO_BUILD_TARGET=$host CARGO_TARGET_DIR="$TARGET/$name" \
+        cargo +nightly "$@" --locked --features capi
+}
+
+# Of the Rust tests TSan runs those of the library: the examples stand on std's own locks and channels, which it can't see.
+thread_sanitized() {
+    local file name tests=()
+    for file in tests/*.rs tests/*/main.rs; do
+        name=${file#tests/} name=${name%.rs} name=${name%/main}
+        [[ $name == proxy || $name == maelstrom ]] || tests+=(--test "$name")
+    done
+    nightly tsan "$tsan" test --no-fail-fast --lib "${tests[@]}"
+}
+
+thread_sanitized_c() {
+    nightly tsan "$tsan" rustc --lib --crate-type staticlib
+    ffi-tests/run.sh --sanitize thread --lib-dir "$TARGET/tsan/$host/debug"
+}
+
+if rustc +nightly --version >/dev/null 2>&1; then
+    step proof-overflow proof overflow "AddressSanitizer: heap-buffer-overflow" "$asan"
+    step proof-leak proof leak "LeakSanitizer: detected memory leaks" "$asan"
+    step asan nightly asan "$asan" test --no-fail-fast --lib --tests
+    step proof-race proof race "ThreadSanitizer: data race" "$tsan"
+    step tsan thread_sanitized
+    step tsan-c thread_sanitized_c
+else
+    skip sanitizers-of-rust "there is no nightly Rust, which alone has them: rustup toolchain install nightly"
+fi
+
+step lib make lib
+step asan-c ffi-tests/run.sh --sanitize address --lib-dir "$TARGET/release"
+step valgrind ffi-tests/run.sh --valgrind --lib-dir "$TARGET/release"
+step controls env CARGO_TARGET_DIR="$TARGET/controls" tests/models/control.sh
+step msrv scripts/msrv.sh
+finish

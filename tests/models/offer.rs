@@ -1,0 +1,178 @@
+//! Leads on offer to followers that don't block: taken up, let lapse, dropped.
+
+use onceflight::Begin;
+
+use crate::harness::{A, Got, Line, SECOND, World, check, threads};
+
+/// Followers are dropped while the lead is on its way to them: it goes on to the one that stays.
+#[test]
+fn dropped_while_offered() {
+    check(|| {
+        let world = World::new(|table| table);
+        let w = &world;
+        let lead = w.lead(A);
+        let (first, second, third) = (w.follow(A), w.follow(A), w.follow(A));
+        threads(|s| {
+            s.spawn(move || drop(first));
+            s.spawn(move || drop(second));
+            s.spawn(move || assert_eq!(w.finish(third.wait(), 3), Got::Led));
+            lead.cancel().unwrap();
+        });
+        let stats = world.settled(&[A]);
+        assert_eq!((stats.leads, stats.promotions), (2, 1), "{stats:?}");
+        world.nothing_left();
+    });
+}
+
+/// The last follower is dropped while the lead is on offer to it, and somebody begins.
+#[test]
+fn all_dropped_while_offered() {
+    check(|| {
+        let world = World::new(|table| table);
+        let w = &world;
+        let lead = w.lead(A);
+        let only = w.follow(A);
+        threads(|s| {
+            s.spawn(move || drop(only));
+            s.spawn(|| assert_eq!(w.call(A, 2), Got::Led));
+            drop(lead);
+        });
+        world.settled(&[A]);
+        world.nothing_left();
+    });
+}
+
+/// An offer lapses while its follower looks at it: it leads now, or after the other one.
+#[test]
+fn lapsing_while_accepted() {
+    check(|| {
+        let world = World::new(|table| table.offer(SECOND));
+        let w = &world;
+        let lead = w.lead(A);
+        w.alone(&lead);
+        let (first, second) = (w.follow(A), w.follow(A));
+        threads(|s| {
+            s.spawn(move || cancel_in_turn(w, first));
+            s.spawn(move || cancel_in_turn(w, second));
+            s.spawn(|| w.pass(SECOND * 2));
+            w.no_more(&lead);
+            lead.cancel().unwrap();
+        });
+        let stats = world.settled(&[A]);
+        assert_eq!((stats.leads, stats.cancels, stats.in_flight), (3, 3, 0), "{stats:?}");
+        world.nothing_left();
+    });
+}
+
+fn cancel_in_turn(w: &World, follower: Line<'_>) {
+    let lead = w.started(follower.wait()).expect("each leads in its turn");
+    w.alone(&lead);
+    shuttle::thread::yield_now();
+    w.no_more(&lead);
+    lead.cancel().unwrap();
+}
+
+/// An offer lapses with nobody else in line: the next begin leads, and the follower is told the
+/// outcome; or the follower takes it up after all.
+#[test]
+fn lapsed_with_nobody_else() {
+    check(|| {
+        let world = World::new(|table| table.offer(SECOND));
+        let w = &world;
+        let lead = w.lead(A);
+        w.alone(&lead);
+        let follower = w.follow(A);
+        threads(|s| {
+            s.spawn(move || {
+                let got = w.finish_alone(follower.wait(), 1);
+                assert!(matches!(got, Got::Led | Got::Shared(2)), "{got:?}");
+            });
+            s.spawn(|| {
+                let got = w.finish_alone(w.table.begin(&A), 2);
+                assert!(matches!(got, Got::Led | Got::Shared(1)), "{got:?}");
+            });
+            s.spawn(|| w.pass(SECOND * 2));
+            w.no_more(&lead);
+            lead.cancel().unwrap();
+        });
+        assert_eq!(world.settled(&[A]).in_flight, 0);
+        world.nothing_left();
+    });
+}
+
+/// An offer is made, lapses and is made again while the first one is still being told: the newer
+/// one counts, whatever is heard last.
+#[test]
+fn offered_again() {
+    check(|| {
+        let world = World::new(|table| table.offer(SECOND));
+        let w = &world;
+        let lead = w.lead(A);
+        let (first, second) = (w.follow(A), w.follow(A));
+        threads(|s| {
+            s.spawn(move || assert_eq!(w.finish(first.wait(), 1), Got::Led));
+            s.spawn(|| {
+                w.pass(SECOND * 2);
+                drop(second);
+            });
+            lead.cancel().unwrap();
+        });
+        assert_eq!(world.settled(&[A]).in_flight, 0);
+        world.nothing_left();
+    });
+}
+
+/// The lease of an offered lead passes before it is accepted.
+#[test]
+fn overdue_while_offered() {
+    check(|| {
+        let world = World::new(|table| table.lease(SECOND).completed_ttl(SECOND * 100));
+        let w = &world;
+        let lead = w.lead(A);
+        let (first, second) = (w.follow(A), w.follow(A));
+        threads(|s| {
+            for (me, follower) in [(1, first), (2, second)] {
+                s.spawn(move || {
+                    let got = w.finish(follower.wait(), me);
+                    assert!(!matches!(got, Got::Failed(_) | Got::Bypass), "{got:?}");
+                });
+            }
+            s.spawn(|| w.pass(SECOND * 2));
+            s.spawn(|| {
+                let got = w.call(A, 3);
+                assert!(!matches!(got, Got::Failed(_) | Got::Bypass), "{got:?}");
+            });
+            w.in_time(lead.abandon());
+        });
+        assert_eq!(world.completions(), 1, "exactly one completes");
+        world.settled(&[A]);
+        world.nothing_left();
+    });
+}
+
+/// The receiver has a message once there is something to see, whichever comes first: the message
+/// being asked for, or the outcome.
+#[test]
+fn the_receiver_rings() {
+    check(|| {
+        let world = World::new(|table| table);
+        let w = &world;
+        let lead = w.lead(A);
+        let (mut first, second) = (w.follow(A), w.follow(A));
+        threads(|s| {
+            s.spawn(move || {
+                // It would block the one thread that all of the model runs on.
+                while first.receiver().try_recv().is_err() {
+                    shuttle::thread::yield_now();
+                }
+                let started = first.wait_timeout(std::time::Duration::ZERO);
+                assert!(matches!(started, Ok(Begin::Lead(_))), "it is there: {started:?}");
+                assert_eq!(w.finish(started, 1), Got::Led);
+            });
+            s.spawn(move || assert_eq!(w.finish(second.wait(), 2), Got::Shared(1)));
+            lead.cancel().unwrap();
+        });
+        world.settled(&[A]);
+        world.nothing_left();
+    });
+}
