@@ -11,7 +11,7 @@ mod real {
     use std::sync::PoisonError;
     use std::time::Instant;
 
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 
@@ -184,7 +184,7 @@ mod model {
     use std::sync::Arc;
     use std::time::Instant;
 
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
     pub(crate) use shuttle::thread::yield_now;
     pub(crate) use shuttle::thread_local;
 

@@ -139,7 +139,8 @@ impl Failure {
 
     /// The code, with its detail kept for `onceflight_last_error`.
     pub(super) fn tell(self) -> i32 {
-        DETAIL.with(|detail| {
+        // A thread that is ending may be past its thread-locals: then the code has to do.
+        let _ = DETAIL.try_with(|detail| {
             if let Ok(mut detail) = detail.try_borrow_mut() {
                 *detail = self.detail;
             }
@@ -215,30 +216,31 @@ pub unsafe extern "C" fn onceflight_last_error(buffer: *mut c_char, size: *mut u
     if size.is_null() {
         return ONCEFLIGHT_E_NULL;
     }
-    let told = catch_unwind(|| {
-        DETAIL.with(|detail| {
-            let Ok(detail) = detail.try_borrow() else { return ONCEFLIGHT_E_PANIC };
-            // SAFETY: not NULL, and the caller's to write.
-            let capacity = unsafe { size.read() };
-            let needed = detail.len() + 1;
-            // SAFETY: as above.
-            unsafe { size.write(needed) };
-            if capacity < needed {
-                return ONCEFLIGHT_E_BUFFER;
-            }
-            if buffer.is_null() {
-                return ONCEFLIGHT_E_NULL;
-            }
-            // SAFETY: the caller says that the buffer has `capacity` bytes, which is enough; ours
-            // doesn't overlap it.
-            unsafe {
-                std::ptr::copy_nonoverlapping(detail.as_ptr(), buffer.cast(), detail.len());
-                buffer.add(detail.len()).write(0);
-            }
-            ONCEFLIGHT_OK
-        })
-    });
-    told.unwrap_or(ONCEFLIGHT_E_PANIC)
+    let write = |detail: &str| {
+        // SAFETY: not NULL, and the caller's to write.
+        let capacity = unsafe { size.read() };
+        let needed = detail.len() + 1;
+        // SAFETY: as above.
+        unsafe { size.write(needed) };
+        if capacity < needed {
+            return ONCEFLIGHT_E_BUFFER;
+        }
+        if buffer.is_null() {
+            return ONCEFLIGHT_E_NULL;
+        }
+        // SAFETY: the caller says that the buffer has `capacity` bytes, which is enough; ours
+        // doesn't overlap it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(detail.as_ptr(), buffer.cast(), detail.len());
+            buffer.add(detail.len()).write(0);
+        }
+        ONCEFLIGHT_OK
+    };
+    let told = DETAIL.try_with(|detail| detail.try_borrow().map(|detail| write(&detail)));
+    match told {
+        Ok(Ok(code)) => code,
+        _ => write(""),
+    }
 }
 
 /// The header's version, part by part.

@@ -195,13 +195,8 @@ pub struct onceflight_event {
 
 // SAFETY: repr(C), struct_size first, integers and a raw pointer.
 unsafe impl Versioned for onceflight_event {
-    const FIRST: usize = 40;
+    const FIRST: usize = size_of::<Self>();
 }
-
-const _: () = {
-    #[cfg(target_pointer_width = "64")]
-    assert!(size_of::<onceflight_event>() == <onceflight_event as Versioned>::FIRST);
-};
 
 /// # Safety
 /// `queue` is NULL or a queue that isn't freed before this returns.
@@ -369,10 +364,7 @@ pub unsafe extern "C" fn onceflight_begin_async(
         let follow = if parsed.timeout.is_zero() { Follow::No } else { Follow::Later };
         match core.step(&parsed, follow, Some(bell))? {
             Next::Have(arrived) => Ok(outs.put(arrived)),
-            Next::Wait(mut follower) => {
-                if let Some(deadline) = clock::after(parsed.timeout) {
-                    follower.expire_at(deadline);
-                }
+            Next::Wait(follower) => {
                 queue.park(id, tag, follower);
                 Ok(ONCEFLIGHT_PENDING)
             }

@@ -1,6 +1,6 @@
 //! Structs that grow: each leads with its size, as the caller's header knew it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::code::{Failure, ONCEFLIGHT_E_TOO_LARGE, ONCEFLIGHT_E_UNSUPPORTED};
 use super::key::bytes;
@@ -37,8 +37,6 @@ pub struct onceflight_request {
     pub flags: u32,
 }
 
-/// The size each struct had in the first release: none can be smaller.
-const FIRST_REQUEST: usize = 72;
 /// Larger than any header will ever say: a struct that wasn't initialised.
 const ABSURD: usize = 4096;
 
@@ -47,12 +45,14 @@ const ABSURD: usize = 4096;
 /// # Safety
 /// `#[repr(C)]`, begins with a `usize`, and any bytes are a valid value.
 pub(super) unsafe trait Versioned: Copy {
+    /// Its size in the first release, which is this one: none can be smaller. Once a field is added,
+    /// and none may go into the padding at the end, this is the offset of that field.
     const FIRST: usize;
 }
 
 // SAFETY: repr(C), struct_size first, integers and raw pointers only.
 unsafe impl Versioned for onceflight_request {
-    const FIRST: usize = FIRST_REQUEST;
+    const FIRST: usize = size_of::<Self>();
 }
 
 fn check_size<T: Versioned>(size: usize) -> Result<(), Failure> {
@@ -138,8 +138,9 @@ pub(super) struct Parsed<'a> {
 }
 
 impl Parsed<'_> {
-    pub fn ask(&self, follow: Follow) -> Ask<'_> {
-        Ask { terms: self.terms, fingerprint: self.fingerprint, follow }
+    /// A follower that doesn't block is out of time at `deadline`.
+    pub fn ask(&self, follow: Follow, deadline: Option<Instant>) -> Ask<'_> {
+        Ask { terms: self.terms, fingerprint: self.fingerprint, follow, deadline }
     }
 }
 

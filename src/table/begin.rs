@@ -139,7 +139,7 @@ impl<K: Key, V: Value> Inner<K, V> {
             if after.offer.is_none() {
                 return Ok(Step::Lead(self.take_over(hash, state, visible, cause, ask)));
             }
-            self.watch_offer(hash, after);
+            self.watch_offer(hash, state, after);
         } else if let (Some(id), Some(standing)) = (flight.lead, flight.standing.as_ref())
             && standing.lapsed
         {
@@ -149,7 +149,7 @@ impl<K: Key, V: Value> Inner<K, V> {
                 return Err(ErrorKind::Unknown.into());
             }
             flight.attempt -= 1;
-            after.revoked = state.requeue(hash, id);
+            state.requeue(hash, id, after);
             return Ok(Step::Lead(self.take_over(hash, state, visible, cause, ask)));
         }
         if ask.follow == Follow::No {
@@ -168,7 +168,8 @@ impl<K: Key, V: Value> Inner<K, V> {
             Box::new(Followers { room: Arc::new(Room::new(thread)), line: BTreeMap::new() })
         });
         let room = Arc::clone(&followers.room);
-        followers.line.insert(ticket, Place { seat: Arc::clone(&seat), terms: ask.terms });
+        let place = Place { seat: Arc::clone(&seat), terms: ask.terms, deadline: ask.deadline };
+        followers.line.insert(ticket, place);
         self.watch_lease(hash, flight);
         state.tally.waiting += 1;
         Ok(Step::Follow(room, seat))
@@ -205,6 +206,7 @@ impl<K: Key, V: Value> Inner<K, V> {
         let cause = flight.standing.take()?.cause;
         let (attempt, terms) = (flight.attempt, flight.terms);
         flight.lease_until = clock::after(terms.lease);
+        self.unwatch(flight);
         self.watch_lease(hash, flight);
         count(&mut state.tally, cause);
         Some(grant(&mut state, hash, id, attempt, &terms))

@@ -140,9 +140,9 @@ impl<K, V, S> Builder<K, V, S> {
     }
 
     /// How long a lead is on offer to a follower that doesn't block, before it passes to the next
-    /// in line.
+    /// in line. At least a millisecond: an offer that nobody can accept would go round for ever.
     pub fn offer(mut self, offer: Duration) -> Self {
-        self.config.offer = offer;
+        self.config.offer = offer.max(Duration::from_millis(1));
         self
     }
 

@@ -66,12 +66,15 @@ impl<K: Key, V: Value> Inner<K, V> {
         if self.forked() {
             return;
         }
+        // Dropped last: a user's destructor that panics must not keep a shard open.
+        let mut garbage = Vec::new();
         for shard in &self.shards {
             let mut state = shard.state.lock();
             let State { records, expiry, tally, closed, .. } = &mut *state;
             *closed = true;
             let mut dismissed = Vec::new();
             for flight in records.iter_mut().filter_map(Record::flight_mut) {
+                self.unwatch(flight);
                 let on_offer = flight.standing.is_some();
                 dismissed.extend(dismiss(tally, flight, || Verdict::Failed(ErrorKind::Closed)));
                 if on_offer {
@@ -79,19 +82,18 @@ impl<K: Key, V: Value> Inner<K, V> {
                 }
             }
             // What has no leader will never settle; what is completed will never be replayed.
-            let garbage: Vec<_> = records
-                .extract_if(|record| record.flight().is_none_or(|flight| flight.lead.is_none()))
-                .collect();
-            for record in &garbage {
+            let lost = |record: &mut Record<K, V>| {
+                record.flight().is_none_or(|flight| flight.lead.is_none())
+            };
+            for record in records.extract_if(lost) {
                 match &record.state {
                     RecordState::Flying(flight) => {
                         tally.in_flight -= 1;
                         self.landed(flight);
                     }
-                    RecordState::Completed(completed) => {
-                        self.window.release(completed.weight);
-                    }
+                    RecordState::Completed(completed) => self.window.release(completed.weight),
                 }
+                garbage.push(record);
             }
             expiry.clear();
             shard.soonest.store(u64::MAX, Ordering::Relaxed);
@@ -100,5 +102,6 @@ impl<K: Key, V: Value> Inner<K, V> {
                 After { dismissed: Some(followers), ..After::default() }.run();
             }
         }
+        self.cancel_sweep(&mut self.sweep_alarm.lock());
     }
 }

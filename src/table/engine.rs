@@ -15,20 +15,22 @@ use super::{Key, Value};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::fork;
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, MutexGuard};
-use crate::timer::{Alarm, Alarmed, Kind, Timer};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
+use crate::timer::{Alarm, AlarmKey, Alarmed, Kind, Timer};
 
 pub(crate) struct Inner<K, V> {
     pub config: Config<K, V>,
     pub(super) shards: Box<[Shard<K, V>]>,
     pub(super) window: Window,
     pub(super) in_flight: AtomicUsize,
-    /// Whether some flight may have lost its leader: only then is it worth looking for one.
-    pub(super) losses: AtomicBool,
+    /// The earliest moment at which some flight may have lost its leader, in nanoseconds since
+    /// `made`: before it there is none to look for.
+    pub(super) losses_from: AtomicU64,
     pub(super) alarms: Arc<Timer>,
     pub(super) reaper: Arc<Timer>,
     /// When the reaper comes next, in nanoseconds since `made`.
     pub(super) sweep_at: AtomicU64,
+    pub(super) sweep_alarm: Mutex<Option<AlarmKey>>,
     pub(super) made: Instant,
     generation: u64,
     pub(super) me: Weak<Self>,
@@ -41,6 +43,8 @@ pub(crate) struct Ask<'a> {
     pub fingerprint: Option<&'a [u8]>,
     /// Whether to stand in line if the key is in flight, and how.
     pub follow: Follow,
+    /// When a follower that doesn't block leaves the line by itself.
+    pub deadline: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,10 +80,11 @@ impl<K: Key, V: Value> Inner<K, V> {
             config,
             shards: (0..shards).map(Shard::new).collect(),
             in_flight: AtomicUsize::new(0),
-            losses: AtomicBool::new(false),
+            losses_from: AtomicU64::new(u64::MAX),
             alarms: Timer::shared(Kind::Transition),
             reaper: Timer::shared(Kind::Reaping),
             sweep_at: AtomicU64::new(u64::MAX),
+            sweep_alarm: Mutex::new(None),
             made: clock::now(),
             generation,
             me: Weak::clone(me),
@@ -141,35 +146,41 @@ impl<K: Key, V: Value> Inner<K, V> {
     /// An alarm for a lease, if somebody needs it: a follower in line.
     pub(super) fn watch_lease(&self, hash: u64, flight: &mut Flight<K, V>) {
         let (Some(at), Some(id)) = (flight.lease_until, flight.lead) else { return };
-        self.expect_losses();
+        self.expect_losses(at);
         let watched = flight.alarm.is_some_and(|(lead, _)| lead == id);
         if !watched && flight.waiting() > 0 {
-            self.unwatch_lease(flight);
+            self.unwatch(flight);
             let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
             flight.alarm = Some((id, self.alarms.set(at, me, Alarm::Lease { hash, id })));
         }
     }
 
-    /// From now on a flight may be without its leader.
-    pub(super) fn expect_losses(&self) {
+    /// From `at` on a flight may be without its leader.
+    pub(super) fn expect_losses(&self, at: Instant) {
+        let at = self.nanos(at);
         // Looked at first: a line that every begin wrote would be fought over.
-        if !self.losses.load(Ordering::Relaxed) {
-            self.losses.store(true, Ordering::Relaxed);
+        if at < self.losses_from.load(Ordering::Relaxed) {
+            self.losses_from.fetch_min(at, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn unwatch_lease(&self, flight: &mut Flight<K, V>) {
+    pub(super) fn unwatch(&self, flight: &mut Flight<K, V>) {
         if let Some((_, alarm)) = flight.alarm.take() {
             self.alarms.cancel(alarm);
         }
     }
 
     /// An alarm for an offer that may go unread.
-    pub(super) fn watch_offer(&self, hash: u64, after: &After<K, V>) {
-        let Some(offer) = after.offer.as_ref().filter(|offer| !offer.seat.blocking) else { return };
-        if let Some(at) = clock::after(self.config.offer) {
+    pub(super) fn watch_offer(&self, hash: u64, state: &mut State<K, V>, after: &After<K, V>) {
+        let Some(offer) = &after.offer else { return };
+        let id = offer.id;
+        let flight = flight_of(state, hash, |record| record.named_by(id));
+        self.unwatch(flight);
+        if !offer.seat.blocking
+            && let Some(at) = clock::after(self.config.offer)
+        {
             let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
-            self.alarms.set(at, me, Alarm::Offer { hash, id: offer.id });
+            flight.alarm = Some((id, self.alarms.set(at, me, Alarm::Offer { hash, id })));
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) struct Terms {
 pub(super) struct Place {
     pub seat: Arc<Seat>,
     pub terms: Terms,
+    pub deadline: Option<Instant>,
 }
 
 /// Why a lead passes on. It decides which counter the new one shows up in.
@@ -79,7 +80,7 @@ pub(super) struct Flight<K, V> {
     /// Boxed: most flights never have a follower.
     pub followers: Option<Box<Followers<K, V>>>,
     pub checkpoint: Option<Arc<[u8]>>,
-    /// The alarm for the lease of that lead.
+    /// The alarm for the lease of that lead, or while it is on offer, for the offer.
     pub alarm: Option<(LeadId, AlarmKey)>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::RandomState;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -27,6 +27,7 @@ pub(crate) struct Waiter<K: Key, V: Value> {
     hash: u64,
     terms: Terms,
     follow: Follow,
+    deadline: Option<Instant>,
     waker: Option<Arc<dyn Waker>>,
     room: Arc<Room<K, V>>,
     seat: Arc<Seat>,
@@ -50,8 +51,12 @@ impl<K: Key, V: Value> Waiter<K, V> {
         waker: Option<Arc<dyn Waker>>,
         (room, seat): (Arc<Room<K, V>>, Arc<Seat>),
     ) -> Self {
-        let Ask { terms, follow, .. } = *ask;
-        Self { inner, hash, terms, follow, waker, room, seat, alarm: None, done: false }
+        let Ask { terms, follow, deadline, .. } = *ask;
+        let (alarm, done) = (None, false);
+        let mut waiter =
+            Self { inner, hash, terms, follow, deadline, waker, room, seat, alarm, done };
+        waiter.watch_deadline();
+        waiter
     }
 
     pub fn terms(&self) -> &Terms {
@@ -68,12 +73,13 @@ impl<K: Key, V: Value> Waiter<K, V> {
         self.seat.told() != Told::Wait
     }
 
-    /// Takes the follower out of line at `deadline`, though nobody blocks on it.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
-    pub fn expire_at(&mut self, deadline: Instant) {
-        let me = std::sync::Weak::clone(&self.inner.me) as std::sync::Weak<dyn Alarmed>;
-        let alarm = Alarm::Deadline { hash: self.hash, ticket: Arc::clone(&self.seat.ticket) };
-        self.alarm = Some(self.inner.alarms.set(deadline, me, alarm));
+    /// Takes the follower out of line at its deadline, though nobody blocks on it.
+    fn watch_deadline(&mut self) {
+        if let Some(deadline) = self.deadline {
+            let me = Weak::clone(&self.inner.me) as Weak<dyn Alarmed>;
+            let alarm = Alarm::Deadline { hash: self.hash, ticket: Arc::clone(&self.seat.ticket) };
+            self.alarm = Some(self.inner.alarms.set(deadline, me, alarm));
+        }
     }
 
     /// The outcome, if it is there.
@@ -83,6 +89,11 @@ impl<K: Key, V: Value> Waiter<K, V> {
             if let Err(error) = self.inner.check_fork() {
                 return Some(Err(error));
             }
+            // What it was told first holds: one that timed out isn't in the flight any more.
+            let told = self.seat.told();
+            if told == Told::TimedOut {
+                return Some(Err(self.finish(ErrorKind::Timeout)));
+            }
             if let Some(arrived) = self.outcome() {
                 match arrived {
                     Ok(None) => continue,
@@ -90,10 +101,9 @@ impl<K: Key, V: Value> Waiter<K, V> {
                     Err(error) => return Some(Err(error)),
                 }
             }
-            match self.seat.told() {
+            match told {
                 Told::Wait => return None,
-                Told::Look => {}
-                Told::TimedOut => return Some(Err(self.finish(ErrorKind::Timeout))),
+                Told::Look | Told::TimedOut => {}
                 Told::Offer(id) => match self.accept(id) {
                     Some(granted) => return Some(Ok(Arrived::Lead(granted))),
                     None => return None,
@@ -173,7 +183,8 @@ impl<K: Key, V: Value> Waiter<K, V> {
         key: &Arc<K>,
         fingerprint: Option<&[u8]>,
     ) -> Result<Option<Arrived<V>>, Error> {
-        let ask = Ask { terms: self.terms, fingerprint, follow: self.follow };
+        let Self { terms, follow, deadline, .. } = *self;
+        let ask = Ask { terms, fingerprint, follow, deadline };
         let own = || StoredKey::Shared(Arc::clone(key));
         match self.inner.begin(self.hash, &**key, own, &ask, self.waker.as_ref())? {
             Step::Lead(granted) => Ok(Some(Arrived::Lead(granted))),
@@ -181,17 +192,12 @@ impl<K: Key, V: Value> Waiter<K, V> {
             Step::Follow(room, seat) => {
                 self.room = room;
                 self.seat = seat;
-                self.rearm();
+                if let Some(alarm) = self.alarm.take() {
+                    self.inner.alarms.cancel(alarm);
+                }
+                self.watch_deadline();
                 Ok(None)
             }
-        }
-    }
-
-    /// The deadline goes with the follower to its new seat.
-    fn rearm(&mut self) {
-        if let Some(alarm) = self.alarm.take() {
-            self.inner.alarms.cancel(alarm);
-            self.expire_at(alarm.at());
         }
     }
 

@@ -124,7 +124,7 @@ pub struct Outcome<V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {
-    /// It did the work, and the followers have its value.
+    /// It did the work, and the followers have its value (unless that was too large to share).
     Led,
     /// It waited for the leader's.
     Shared,
@@ -132,8 +132,8 @@ pub enum Role {
     Replayed,
     /// The leader declined, so it did its own work.
     Bypassed,
-    /// It did the work, but another leader had taken over by then: the value is this caller's
-    /// alone, and the followers have the other's.
+    /// It did the work, but it wasn't the leader any more by then: the value is this caller's alone,
+    /// and the followers have another's.
     Overtaken,
 }
 

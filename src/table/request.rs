@@ -13,7 +13,7 @@ use super::follower::{Follower, Waiter};
 use super::lead::{Lead, Refused};
 use super::{Begin, DedupTable, Key, Outcome, Role, TryBegin, Value};
 use crate::clock::{self, FOREVER};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// A request to begin, with its own timeout, lease, ttl, fingerprint and flags; what isn't set is
 /// the table's.
@@ -75,7 +75,7 @@ where
     }
 
     /// Bytes that say "the same payload": a key in use with others is a
-    /// [`Mismatch`](ErrorKind::Mismatch). None equals only none.
+    /// [`Mismatch`](crate::ErrorKind::Mismatch). None equals only none.
     pub fn fingerprint(mut self, fingerprint: &'r [u8]) -> Self {
         self.fingerprint = Some(fingerprint);
         self
@@ -88,7 +88,7 @@ where
     }
 
     /// Promises to settle the lead on this thread, so that a wait that would never end is found:
-    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock).
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock).
     pub fn same_thread(mut self) -> Self {
         self.same_thread = true;
         self
@@ -156,7 +156,7 @@ where
             recover: self.recover,
             named: false,
         };
-        Ask { terms, fingerprint: self.fingerprint, follow }
+        Ask { terms, fingerprint: self.fingerprint, follow, deadline: None }
     }
 
     fn step(&self, ask: &Ask<'_>) -> Result<(u64, Step<K, V>), Error> {
@@ -178,8 +178,5 @@ where
         Err(Refused { lead: Some(lead), .. }) => lead.decline(),
         other => other.map_err(Error::from),
     };
-    match settled {
-        Err(error) if error.kind() == ErrorKind::Stale => Role::Overtaken,
-        _ => Role::Led,
-    }
+    if settled.is_ok() { Role::Led } else { Role::Overtaken }
 }

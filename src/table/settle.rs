@@ -184,7 +184,7 @@ impl<K: Key, V: Value> Inner<K, V> {
             ..After::default()
         };
         if after.offer.is_some() {
-            self.watch_offer(hash, &after);
+            self.watch_offer(hash, state, &after);
         } else if cause == Cause::Cancelled || state.closed {
             // Nothing happened; or nobody will ever take over.
             return self.end(state, hash, id, || Verdict::Failed(ErrorKind::Cancelled));
@@ -196,9 +196,9 @@ impl<K: Key, V: Value> Inner<K, V> {
             // Under HOLD there may be a line that nobody in it may lead.
             after.dismissed = dismiss(tally, flight, || Verdict::Failed(ErrorKind::Unknown));
             flight.orphan();
-            self.unwatch_lease(flight);
+            self.unwatch(flight);
             names.remove(&id);
-            self.expect_losses();
+            self.expect_losses(self.made);
         }
         after
     }
@@ -248,7 +248,7 @@ impl<K: Key, V: Value> Inner<K, V> {
         let flight = lead_mut(&mut state, hash, id)?;
         let lease = lease.map_or(flight.terms.lease, |lease| self.config.lease_granted(lease));
         flight.lease_until = clock::after(lease);
-        self.unwatch_lease(flight);
+        self.unwatch(flight);
         self.watch_lease(hash, flight);
         Ok(())
     }

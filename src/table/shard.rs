@@ -23,6 +23,7 @@ use super::flight::{Cause, Flight, Followers, LeadId, Offer};
 use super::seat::{Seat, Told, Verdict};
 use super::stats::Stats;
 use super::window::Completed;
+use crate::clock;
 use crate::sync::{AtomicU64, Mutex};
 
 /// On cache lines of its own: neighbours must not slow each other down.
@@ -146,13 +147,15 @@ pub(super) struct After<K, V> {
     pub offer: Option<Offer>,
     /// An offer that was revoked.
     pub revoked: Option<(Arc<Seat>, LeadId)>,
+    /// A follower whose time was up while it held an offer.
+    pub timed_out: Option<Arc<Seat>>,
     /// Dropped unlocked: it holds user values.
     pub garbage: Option<Record<K, V>>,
 }
 
 impl<K, V> Default for After<K, V> {
     fn default() -> Self {
-        Self { dismissed: None, offer: None, revoked: None, garbage: None }
+        Self { dismissed: None, offer: None, revoked: None, timed_out: None, garbage: None }
     }
 }
 
@@ -161,6 +164,9 @@ impl<K, V> After<K, V> {
     pub fn run(self) {
         if let Some((seat, id)) = self.revoked {
             seat.lapse(id);
+        }
+        if let Some(seat) = self.timed_out {
+            seat.tell(Told::TimedOut);
         }
         if let Some(offer) = self.offer {
             offer.seat.tell(Told::Offer(offer.id));
@@ -310,17 +316,23 @@ impl<K, V> State<K, V> {
         Some(offer)
     }
 
-    /// Takes back an offer that nobody accepted; its follower goes to the back of the line.
-    pub fn requeue(&mut self, hash: u64, id: LeadId) -> Option<(Arc<Seat>, LeadId)> {
+    /// Takes back an offer that nobody accepted; its follower goes to the back of the line, or away
+    /// if its time was up meanwhile.
+    pub fn requeue(&mut self, hash: u64, id: LeadId, after: &mut After<K, V>) {
         let ticket = self.next_ticket();
-        let flight = self.records.find_mut(hash, |record| record.named_by(id))?.flight_mut()?;
-        let standing = flight.standing.take()?;
-        let followers = flight.followers.as_mut()?;
-        let seat = Arc::clone(&standing.place.seat);
-        seat.ticket.store(ticket, Ordering::Relaxed);
-        followers.line.insert(ticket, standing.place);
-        self.tally.waiting += 1;
-        Some((seat, id))
+        let found = self.records.find_mut(hash, |record| record.named_by(id));
+        let Some(flight) = found.and_then(Record::flight_mut) else { return };
+        let Some(standing) = flight.standing.take() else { return };
+        let place = standing.place;
+        if clock::passed(place.deadline) {
+            self.tally.timeouts += 1;
+            after.timed_out = Some(place.seat);
+        } else if let Some(followers) = flight.followers.as_mut() {
+            place.seat.ticket.store(ticket, Ordering::Relaxed);
+            after.revoked = Some((Arc::clone(&place.seat), id));
+            followers.line.insert(ticket, place);
+            self.tally.waiting += 1;
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::shard::{After, Record, RecordState, State, dismiss};
 use super::{Key, Value};
 use crate::clock;
 use crate::error::ErrorKind;
-use crate::timer::{Alarm, Alarmed};
+use crate::timer::{Alarm, AlarmKey, Alarmed};
 
 impl<K: Key, V: Value> Alarmed for Inner<K, V> {
     fn ring(&self, alarm: Alarm) {
@@ -64,7 +64,7 @@ impl<K: Key, V: Value> Inner<K, V> {
                 state.promote(hash, which, Cause::TakenOver, |terms| !hold || terms.recover);
             let mut after = After { offer, ..After::default() };
             if after.offer.is_some() {
-                self.watch_offer(hash, &after);
+                self.watch_offer(hash, &mut state, &after);
             } else {
                 let State { records, tally, .. } = &mut *state;
                 if let Some(flight) = records.find_mut(hash, which).and_then(Record::flight_mut) {
@@ -104,9 +104,9 @@ impl<K: Key, V: Value> Inner<K, V> {
         // The attempt that is passed on never began.
         flight.attempt -= 1;
         let hold = cause == Cause::TakenOver && self.hold();
-        after.revoked = state.requeue(hash, id);
+        state.requeue(hash, id, &mut after);
         after.offer = state.promote(hash, which, cause, |terms| !hold || terms.recover);
-        self.watch_offer(hash, &after);
+        self.watch_offer(hash, state, &after);
         after
     }
 
@@ -132,27 +132,48 @@ impl<K: Key, V: Value> Inner<K, V> {
     }
 
     /// Drops one flight that lost its leader and that nobody waits for, to make room for another.
-    /// Its attempts are forgotten, which policy HOLD forbids.
+    /// Its attempts are forgotten, which policy HOLD forbids unless nobody can see it any more.
     pub(super) fn reclaim_lost(&self) -> bool {
-        if self.hold() || !self.losses.load(Ordering::Relaxed) {
+        // A refused begin must not cost a look at every record: none is lost before this moment.
+        let now = clock::now();
+        if self.nanos(now) < self.losses_from.load(Ordering::Relaxed) {
             return false;
         }
-        self.shards.iter().any(|shard| {
+        self.losses_from.store(u64::MAX, Ordering::Relaxed);
+        let mut next = None::<Instant>;
+        let found = self.shards.iter().any(|shard| {
             let mut state = shard.state.lock();
-            let lost = |record: &Record<K, V>| {
-                record.flight().is_some_and(|flight| {
-                    flight.waiting() == 0 && flight.standing.is_none() && flight.overdue()
-                })
-            };
-            let Some(hash) = state.records.iter().find(|record| lost(record)).map(|r| r.hash)
-            else {
-                return false;
-            };
-            let after = state.end(hash, lost, || Verdict::Failed(ErrorKind::Overloaded));
+            let lost = state.records.iter().find(|record| {
+                let lost = self.lost(record);
+                let until = record.flight().and_then(|flight| flight.lease_until);
+                if !lost && let Some(until) = until {
+                    next = Some(next.map_or(until, |next| next.min(until)));
+                }
+                lost
+            });
+            let Some(hash) = lost.map(|record| record.hash) else { return false };
+            let verdict = || Verdict::Failed(ErrorKind::Overloaded);
+            let after = state.end(hash, |record| self.lost(record), verdict);
             self.landed_with(&after);
             drop(state);
             after.run();
             true
+        });
+        if found {
+            self.expect_losses(now);
+        } else if let Some(next) = next {
+            // One that is overdue and not lost has a line, or is held: no hurry to look again.
+            self.expect_losses(next.max(now + Duration::from_millis(100)));
+        }
+        found
+    }
+
+    fn lost(&self, record: &Record<K, V>) -> bool {
+        record.flight().is_some_and(|flight| {
+            (!self.hold() || flight.detached)
+                && flight.waiting() == 0
+                && flight.standing.is_none()
+                && flight.overdue()
         })
     }
 
@@ -202,7 +223,7 @@ impl<K: Key, V: Value> Inner<K, V> {
     /// Drops what has expired, in batches short enough that no caller notices the lock.
     fn sweep(&self) {
         const BATCH: usize = 64;
-        self.sweep_at.store(u64::MAX, Ordering::Relaxed);
+        self.cancel_sweep(&mut self.sweep_alarm.lock());
         for shard in &self.shards {
             loop {
                 let now = clock::now();
@@ -238,10 +259,24 @@ impl<K: Key, V: Value> Inner<K, V> {
         const DELAY: Duration = Duration::from_millis(10);
         let at = expires.max(clock::now()) + DELAY;
         let nanos = self.nanos(at);
-        if self.sweep_at.fetch_min(nanos, Ordering::Relaxed) > nanos {
-            let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
-            self.reaper.set(at, me, Alarm::Sweep);
+        if nanos >= self.sweep_at.load(Ordering::Relaxed) {
+            return;
         }
+        let mut alarm = self.sweep_alarm.lock();
+        if alarm.is_none_or(|alarm| at < alarm.at()) {
+            self.cancel_sweep(&mut alarm);
+            let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
+            *alarm = Some(self.reaper.set(at, me, Alarm::Sweep));
+            self.sweep_at.store(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// At most one alarm to sweep is ever set.
+    pub(super) fn cancel_sweep(&self, alarm: &mut Option<AlarmKey>) {
+        if let Some(alarm) = alarm.take() {
+            self.reaper.cancel(alarm);
+        }
+        self.sweep_at.store(u64::MAX, Ordering::Relaxed);
     }
 
     pub(super) fn publish_soonest(&self, hash: u64, state: &State<K, V>) {
@@ -252,7 +287,7 @@ impl<K: Key, V: Value> Inner<K, V> {
         state.expiry.first_key_value().map_or(u64::MAX, |(&(expires, _), _)| self.nanos(expires))
     }
 
-    fn nanos(&self, at: Instant) -> u64 {
+    pub(super) fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.made).as_nanos()).unwrap_or(u64::MAX - 1)
     }
 }

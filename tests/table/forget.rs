@@ -191,9 +191,10 @@ fn followers_that_begin_again_may_find_another_fingerprint() {
 #[test]
 fn a_detached_flight_whose_lease_passes_loses_its_followers_only() {
     let table = Table::builder().completed_ttl(LONG).build();
-    let late = table.request("k").lease(SHORT).begin().lead();
+    let late = table.request("k").lease(LONG).begin().lead();
     let mut waiting = follower(table.try_begin("k"));
     table.forget("k").unwrap();
+    late.renew(SHORT).unwrap();
     let fresh = waiting.wait_timeout(PATIENCE).lead();
     assert_eq!((1, 2), (fresh.attempt(), table.stats().in_flight));
     late.renew(LONG).unwrap();
