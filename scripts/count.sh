@@ -14,7 +14,7 @@ for log in "$1/${2:-}"*.log; do
     read -r good bad < <(awk '
         /^test result: .* passed; .* failed;/ { cargo = 1; good += $4; bad += $6 }
         !cargo && /^([^ ]+: )?[0-9]+ passed, [0-9]+ failed$/ { good = $(NF - 3); bad = $(NF - 1) }
-        !cargo && /^[0-9]+ controls, [0-9]+ failed$/ { good = $1 - $3; bad = $3 }
+        /^[0-9]+ controls, [0-9]+ failed$/ { good = $1 - $3; bad = $3 }
         END { print good + 0, bad + 0 }' "$log")
     if ((code != 0 && bad == 0)); then bad=1; fi
     name=$(basename "$log" .log)

@@ -130,27 +130,27 @@ impl<K: Key, V: Value> Inner<K, V> {
         let visible = |record: &Record<K, V>| record.visible_as(hash, key);
         let hold = self.config.on_lease_expired == OnLeaseExpired::Hold;
         let flight = flight_of(state, hash, visible);
-        if flight.overdue() {
+        let number = flight.number;
+        if let Some(standing) = &flight.standing {
+            if standing.lapsed {
+                let cause = standing.cause;
+                if hold && cause == Cause::TakenOver && !ask.terms.recover {
+                    return Err(ErrorKind::Unknown.into());
+                }
+                // The one it was offered to had its time.
+                state.take_back(hash, number, true, after);
+                return Ok(Step::Lead(self.take_over(hash, state, number, cause, ask)));
+            }
+        } else if flight.overdue() {
             if hold && !ask.terms.recover {
                 return Err(ErrorKind::Unknown.into());
             }
             let cause = Cause::TakenOver;
-            after.offer = state.promote(hash, visible, cause, |terms| !hold || terms.recover);
+            after.offer = state.promote(hash, number, cause, |terms| !hold || terms.recover);
             if after.offer.is_none() {
-                return Ok(Step::Lead(self.take_over(hash, state, visible, cause, ask)));
+                return Ok(Step::Lead(self.take_over(hash, state, number, cause, ask)));
             }
-            self.watch_offer(hash, state, after);
-        } else if let (Some(id), Some(standing)) = (flight.lead, flight.standing.as_ref())
-            && standing.lapsed
-        {
-            // The one it was offered to had its time, and goes back to the line.
-            let cause = standing.cause;
-            if hold && cause == Cause::TakenOver && !ask.terms.recover {
-                return Err(ErrorKind::Unknown.into());
-            }
-            flight.attempt -= 1;
-            state.requeue(hash, id, after);
-            return Ok(Step::Lead(self.take_over(hash, state, visible, cause, ask)));
+            self.watch_offer(hash, state, number, after);
         }
         if ask.follow == Follow::No {
             state.tally.timeouts += 1;
@@ -180,36 +180,46 @@ impl<K: Key, V: Value> Inner<K, V> {
         &self,
         hash: u64,
         state: &mut State<K, V>,
-        which: impl Fn(&Record<K, V>) -> bool,
+        number: u64,
         cause: Cause,
         ask: &Ask<'_>,
     ) -> Granted {
         let id = state.next_id();
-        let flight = flight_of(state, hash, which);
-        let before = flight.lead;
-        flight.succeed(id, ask.terms);
-        let attempt = flight.attempt;
-        self.watch_lease(hash, flight);
-        if let Some(before) = before {
-            state.names.remove(&before);
-        }
-        count(&mut state.tally, cause);
-        grant(state, hash, id, attempt, &ask.terms)
+        self.succeed(hash, state, number, id, cause, &ask.terms)
     }
 
     /// A follower takes up the lead it was offered. `None`: the offer has lapsed.
     pub(super) fn accept(&self, hash: u64, id: LeadId, seat: &Arc<Seat>) -> Option<Granted> {
         let mut state = self.lock(hash);
-        let flight = flight_mut_where(&mut state, hash, |record| {
-            record.offered_to(seat) && record.named_by(id)
-        })?;
-        let cause = flight.standing.take()?.cause;
-        let (attempt, terms) = (flight.attempt, flight.terms);
-        flight.lease_until = clock::after(terms.lease);
+        let which = |record: &Record<K, V>| record.offered_to(seat) && record.offers(id);
+        let flight = flight_mut_where(&mut state, hash, which)?;
+        let number = flight.number;
+        let standing = flight.standing.take()?;
+        let (cause, terms) = (standing.cause, standing.place.terms);
+        Some(self.succeed(hash, &mut state, number, id, cause, &terms))
+    }
+
+    /// A flight gets a new leader; the one before, if it still has one, is overtaken.
+    fn succeed(
+        &self,
+        hash: u64,
+        state: &mut State<K, V>,
+        number: u64,
+        id: LeadId,
+        cause: Cause,
+        terms: &Terms,
+    ) -> Granted {
+        let flight = flight_of(state, hash, |record| record.numbered(number));
+        let before = flight.lead;
+        flight.succeed(id, *terms);
+        let attempt = flight.attempt;
         self.unwatch(flight);
         self.watch_lease(hash, flight);
+        if let Some(before) = before {
+            state.names.remove(&before);
+        }
         count(&mut state.tally, cause);
-        Some(grant(&mut state, hash, id, attempt, &terms))
+        grant(state, hash, id, attempt, terms)
     }
 
     /// A follower leaves. If it was promoted meanwhile it leads; if the flight ended, it looks.
@@ -221,7 +231,8 @@ impl<K: Key, V: Value> Inner<K, V> {
                 return Left::Gone;
             }
             flight_mut_where(&mut state, hash, |record| record.offered_to(seat))
-                .and_then(|flight| flight.lead)
+                .and_then(|flight| flight.standing.as_ref())
+                .map(|standing| standing.id)
         };
         // Between the two looks the offer may lapse; then the follower stands in line again.
         match offered.map(|id| self.accept(hash, id, seat)) {

@@ -27,7 +27,7 @@ impl<K: Key, V: Value> Inner<K, V> {
                 let garbage = self.drop_completed(hash, &mut state, key);
                 (After { garbage, ..After::default() }, found)
             }
-            RecordState::Flying(flight) if flight.lead.is_none() => {
+            RecordState::Flying(flight) if flight.lead.is_none() && flight.standing.is_none() => {
                 let after = state.end_detached(hash, visible);
                 self.landed_with(&after);
                 (after, true)
@@ -75,11 +75,7 @@ impl<K: Key, V: Value> Inner<K, V> {
             let mut dismissed = Vec::new();
             for flight in records.iter_mut().filter_map(Record::flight_mut) {
                 self.unwatch(flight);
-                let on_offer = flight.standing.is_some();
                 dismissed.extend(dismiss(tally, flight, || Verdict::Failed(ErrorKind::Closed)));
-                if on_offer {
-                    flight.orphan();
-                }
             }
             // What has no leader will never settle; what is completed will never be replayed.
             let lost = |record: &mut Record<K, V>| {

@@ -171,10 +171,16 @@ impl<K: Key, V: Value> Inner<K, V> {
     }
 
     /// An alarm for an offer that may go unread.
-    pub(super) fn watch_offer(&self, hash: u64, state: &mut State<K, V>, after: &After<K, V>) {
+    pub(super) fn watch_offer(
+        &self,
+        hash: u64,
+        state: &mut State<K, V>,
+        number: u64,
+        after: &After<K, V>,
+    ) {
         let Some(offer) = &after.offer else { return };
         let id = offer.id;
-        let flight = flight_of(state, hash, |record| record.named_by(id));
+        let flight = flight_of(state, hash, |record| record.numbered(number));
         self.unwatch(flight);
         if !offer.seat.blocking
             && let Some(at) = clock::after(self.config.offer)

@@ -1,9 +1,10 @@
 //! One execution in progress, and the line of those who wait for it.
 //!
-//! | lead | offer | the flight is | ends by |
+//! | lead | offer | the flight is | until |
 //! |-|-|-|-|
-//! | some | none | led | its lead settling; or, once overdue, somebody taking over |
-//! | some | some | on offer to a follower | the follower accepting, or the offer passing on |
+//! | some | none | led | its lead settles; or, once overdue, somebody takes over |
+//! | none | some | on offer to a follower | the follower accepts, or the offer passes on |
+//! | some | some | overdue, and on offer | the follower accepts; or the lead settles or renews after all |
 //! | none | none | orphaned: abandoned with nobody in line | the next begin (or `Unknown`, by policy) |
 //!
 //! These are plain transitions on plain data: the caller holds the shard's lock, and does what
@@ -52,6 +53,8 @@ pub(super) enum Cause {
 
 /// The lead stands ready for a follower that hasn't taken it up.
 pub(super) struct Standing {
+    /// The lead that it will be.
+    pub id: LeadId,
     pub place: Place,
     pub cause: Cause,
     /// Nobody else was in line when its time was up: the next begin may have it.
@@ -71,6 +74,8 @@ pub(super) struct Followers<K, V> {
 }
 
 pub(super) struct Flight<K, V> {
+    /// Its first lead's id: names the flight whoever leads it.
+    pub number: u64,
     pub lead: Option<LeadId>,
     pub attempt: u32,
     pub terms: Terms,
@@ -87,6 +92,7 @@ pub(super) struct Flight<K, V> {
 impl<K, V> Flight<K, V> {
     pub fn new(id: LeadId, terms: Terms) -> Self {
         Self {
+            number: id,
             lead: Some(id),
             attempt: 1,
             terms,
@@ -99,9 +105,10 @@ impl<K, V> Flight<K, V> {
         }
     }
 
-    /// Whether somebody may take over: the lead is gone, or its lease has passed.
+    /// Whether somebody should take over: the lead is gone, or its lease has passed, and nobody has
+    /// been asked to.
     pub fn overdue(&self) -> bool {
-        self.lead.is_none() || clock::passed(self.lease_until)
+        self.standing.is_none() && (self.lead.is_none() || clock::passed(self.lease_until))
     }
 
     pub fn waiting(&self) -> usize {
@@ -118,7 +125,8 @@ impl<K, V> Flight<K, V> {
         self.show_leader();
     }
 
-    /// Offers the lead to the first in line, or to the first that `may` have it.
+    /// Offers the lead to the first in line, or to the first that `may` have it. Until it accepts,
+    /// an overdue lead may still settle.
     pub fn promote(
         &mut self,
         id: LeadId,
@@ -129,25 +137,25 @@ impl<K, V> Flight<K, V> {
         let ticket = *followers.line.iter().find(|(_, place)| may(&place.terms))?.0;
         let place = followers.line.remove(&ticket)?;
         let seat = Arc::clone(&place.seat);
-        self.succeed(id, place.terms);
-        // The lease of a promoted follower begins when it accepts.
-        self.lease_until = None;
-        self.standing = Some(Box::new(Standing { place, cause, lapsed: false }));
+        self.standing = Some(Box::new(Standing { id, place, cause, lapsed: false }));
+        self.show_leader();
         Some(Offer { seat, id })
     }
 
-    /// Nobody leads any more, and nobody waits.
-    pub fn orphan(&mut self) {
+    /// Nobody leads any more.
+    pub fn lose_lead(&mut self) {
         self.lead = None;
         self.lease_until = None;
-        self.standing = None;
-        self.terms.thread = 0;
         self.show_leader();
     }
 
     fn show_leader(&self) {
-        if let Some(followers) = &self.followers {
-            followers.room.leader.store(self.terms.thread, Ordering::Relaxed);
-        }
+        let Some(followers) = &self.followers else { return };
+        let leader = match (self.lead, &self.standing) {
+            (Some(_), _) => self.terms.thread,
+            (None, Some(standing)) => standing.place.terms.thread,
+            (None, None) => 0,
+        };
+        followers.room.leader.store(leader, Ordering::Relaxed);
     }
 }

@@ -22,6 +22,13 @@ pub(crate) struct Details {
     pub checkpoint: Option<Arc<[u8]>>,
 }
 
+/// The flight of a lead that settles.
+#[derive(Clone, Copy)]
+struct Settled {
+    number: u64,
+    detached: bool,
+}
+
 impl<K: Key, V: Value> Inner<K, V> {
     /// Shares `value` with the followers and keeps it for `ttl` (`None`: the request's own).
     pub fn complete(
@@ -61,11 +68,11 @@ impl<K: Key, V: Value> Inner<K, V> {
                 break Err(ErrorKind::TooLarge);
             }
             let Some(flight) = record.flight() else { break Err(ErrorKind::Stale) };
-            let thread = flight.terms.thread;
+            let (number, thread) = (flight.number, flight.terms.thread);
             let ttl = ttl.unwrap_or(flight.terms.ttl);
             let retain = keep && !flight.detached && !ttl.is_zero() && self.window.admits(weight);
             if !retain || state.closed {
-                let after = self.end(&mut state, hash, id, || {
+                let after = self.end(&mut state, hash, number, || {
                     Verdict::Shared(Arc::new(value.take().expect("taken once")))
                 });
                 drop(state);
@@ -122,15 +129,13 @@ impl<K: Key, V: Value> Inner<K, V> {
 
     /// Nothing happened: the next in line leads, or all fail, by policy.
     pub fn cancel(&self, hash: u64, id: LeadId) -> Result<(), Error> {
-        self.settle(hash, id, |state| {
+        self.settle(hash, id, |state, flight| {
             state.tally.cancels += 1;
-            if detached(state, hash, id) {
-                return self.end_detached(state, hash, id);
-            }
             match self.config.on_cancel {
-                OnCancel::Promote => self.hand_on(state, hash, id, Cause::Cancelled),
+                _ if flight.detached => self.end_detached(state, hash, flight.number),
+                OnCancel::Promote => self.lose(state, hash, flight.number, Cause::Cancelled),
                 OnCancel::FailAll => {
-                    self.end(state, hash, id, || Verdict::Failed(ErrorKind::Cancelled))
+                    self.end(state, hash, flight.number, || Verdict::Failed(ErrorKind::Cancelled))
                 }
             }
         })
@@ -138,80 +143,102 @@ impl<K: Key, V: Value> Inner<K, V> {
 
     /// It may have happened: the lead is lost.
     pub fn abandon(&self, hash: u64, id: LeadId) -> Result<(), Error> {
-        self.settle(hash, id, |state| {
-            if detached(state, hash, id) {
-                return self.end_detached(state, hash, id);
+        self.settle(hash, id, |state, flight| {
+            if flight.detached {
+                self.end_detached(state, hash, flight.number)
+            } else {
+                self.lose(state, hash, flight.number, Cause::TakenOver)
             }
-            self.hand_on(state, hash, id, Cause::TakenOver)
         })
     }
 
     /// Not to be shared: every follower does its own work.
     pub fn decline(&self, hash: u64, id: LeadId) -> Result<(), Error> {
-        self.settle(hash, id, |state| self.end(state, hash, id, || Verdict::Bypass))
+        self.settle(hash, id, |state, flight| {
+            self.end(state, hash, flight.number, || Verdict::Bypass)
+        })
     }
 
     fn settle(
         &self,
         hash: u64,
         id: LeadId,
-        transition: impl FnOnce(&mut State<K, V>) -> After<K, V>,
+        transition: impl FnOnce(&mut State<K, V>, Settled) -> After<K, V>,
     ) -> Result<(), Error> {
         self.check_fork()?;
         let mut state = self.lock(hash);
-        let thread = lead_mut(&mut state, hash, id)?.terms.thread;
-        let after = transition(&mut state);
+        let flight = lead_mut(&mut state, hash, id)?;
+        let thread = flight.terms.thread;
+        let flight = Settled { number: flight.number, detached: flight.detached };
+        let after = transition(&mut state, flight);
         drop(state);
         deadlock::lead_settled(thread);
         after.run();
         Ok(())
     }
 
-    /// The lead `id` is over without an outcome: offers it to the next in line. With nobody there
-    /// the flight ends if nothing happened, and else waits for a begin to take over.
-    pub(super) fn hand_on(
+    /// The lead is over without an outcome.
+    fn lose(&self, state: &mut State<K, V>, hash: u64, number: u64, cause: Cause) -> After<K, V> {
+        let flight = flight_of(state, hash, |record| record.numbered(number));
+        let before = flight.lead;
+        flight.lose_lead();
+        let on_offer = match &mut flight.standing {
+            // It was overdue, and somebody has been asked; that nothing happened is news to it.
+            Some(standing) if cause == Cause::Cancelled => {
+                standing.cause = cause;
+                true
+            }
+            standing => standing.is_some(),
+        };
+        if let Some(before) = before {
+            state.names.remove(&before);
+        }
+        if on_offer { After::default() } else { self.offer_on(state, hash, number, cause) }
+    }
+
+    /// Offers the lead of a flight to the next in line. With nobody there, an overdue lead may still
+    /// settle; a flight without a lead ends if nothing happened, and else waits for a begin.
+    pub(super) fn offer_on(
         &self,
         state: &mut State<K, V>,
         hash: u64,
-        id: LeadId,
+        number: u64,
         cause: Cause,
     ) -> After<K, V> {
-        let which = |record: &Record<K, V>| record.named_by(id);
         let hold =
             cause == Cause::TakenOver && self.config.on_lease_expired == OnLeaseExpired::Hold;
         let mut after = After {
-            offer: state.promote(hash, which, cause, |terms| !hold || terms.recover),
+            offer: state.promote(hash, number, cause, |terms| !hold || terms.recover),
             ..After::default()
         };
         if after.offer.is_some() {
-            self.watch_offer(hash, state, &after);
-        } else if cause == Cause::Cancelled || state.closed {
-            // Nothing happened; or nobody will ever take over.
-            return self.end(state, hash, id, || Verdict::Failed(ErrorKind::Cancelled));
-        } else {
-            let State { records, tally, names, .. } = state;
-            let Some(flight) = records.find_mut(hash, which).and_then(Record::flight_mut) else {
-                return after;
-            };
-            // Under HOLD there may be a line that nobody in it may lead.
-            after.dismissed = dismiss(tally, flight, || Verdict::Failed(ErrorKind::Unknown));
-            flight.orphan();
-            self.unwatch(flight);
-            names.remove(&id);
-            self.expect_losses(self.made);
+            self.watch_offer(hash, state, number, &after);
+            return after;
         }
+        let closed = state.closed;
+        let State { records, tally, .. } = &mut *state;
+        let found = records.find_mut(hash, |record| record.numbered(number));
+        let Some(flight) = found.and_then(Record::flight_mut) else { return after };
+        self.unwatch(flight);
+        if flight.lead.is_none() && (cause == Cause::Cancelled || closed) {
+            // Nothing happened; or nobody will ever take over.
+            return self.end(state, hash, number, || Verdict::Failed(ErrorKind::Cancelled));
+        }
+        // Under HOLD there may be a line that nobody in it may lead.
+        after.dismissed = dismiss(tally, flight, || Verdict::Failed(ErrorKind::Unknown));
+        self.expect_losses(self.made);
         after
     }
 
-    /// Ends a flight led by `id`.
+    /// Ends a flight.
     pub(super) fn end(
         &self,
         state: &mut State<K, V>,
         hash: u64,
-        id: LeadId,
+        number: u64,
         verdict: impl FnOnce() -> Verdict<K, V>,
     ) -> After<K, V> {
-        let after = state.end(hash, |record| record.named_by(id), verdict);
+        let after = state.end(hash, |record| record.numbered(number), verdict);
         self.landed_with(&after);
         after
     }
@@ -220,9 +247,9 @@ impl<K: Key, V: Value> Inner<K, V> {
         &self,
         state: &mut State<K, V>,
         hash: u64,
-        id: LeadId,
+        number: u64,
     ) -> After<K, V> {
-        let after = state.end_detached(hash, |record| record.named_by(id));
+        let after = state.end_detached(hash, |record| record.numbered(number));
         self.landed_with(&after);
         after
     }
@@ -248,8 +275,15 @@ impl<K: Key, V: Value> Inner<K, V> {
         let flight = lead_mut(&mut state, hash, id)?;
         let lease = lease.map_or(flight.terms.lease, |lease| self.config.lease_granted(lease));
         flight.lease_until = clock::after(lease);
+        let number = flight.number;
+        let mut after = After::default();
+        // Somebody may have been asked to take over already; it goes back to where it stood.
+        state.take_back(hash, number, false, &mut after);
+        let flight = lead_mut(&mut state, hash, id)?;
         self.unwatch(flight);
         self.watch_lease(hash, flight);
+        drop(state);
+        after.run();
         Ok(())
     }
 
@@ -298,8 +332,4 @@ fn lead_mut<K, V>(
             ErrorKind::Stale.into()
         },
     )
-}
-
-fn detached<K, V>(state: &mut State<K, V>, hash: u64, id: LeadId) -> bool {
-    flight_of(state, hash, |record| record.led_by(id)).detached
 }

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use hashbrown::HashTable;
 
-use super::flight::{Cause, Flight, Followers, LeadId, Offer};
+use super::flight::{Cause, Flight, Followers, LeadId, Offer, Standing, Terms};
 use super::seat::{Seat, Told, Verdict};
 use super::stats::Stats;
 use super::window::Completed;
@@ -111,21 +111,26 @@ impl<K, V> Record<K, V> {
         }
     }
 
-    /// Whether that is its lead's id, accepted or still on offer.
-    pub fn named_by(&self, id: LeadId) -> bool {
+    pub fn numbered(&self, number: u64) -> bool {
+        self.flight().is_some_and(|flight| flight.number == number)
+    }
+
+    /// Whether that lead holds it.
+    pub fn led_by(&self, id: LeadId) -> bool {
         self.flight().is_some_and(|flight| flight.lead == Some(id))
     }
 
-    /// Whether that lead holds it. A lead still on offer settles nothing.
-    pub fn led_by(&self, id: LeadId) -> bool {
-        self.flight().is_some_and(|flight| flight.lead == Some(id) && flight.standing.is_none())
+    fn standing(&self) -> Option<&Standing> {
+        self.flight()?.standing.as_deref()
+    }
+
+    pub fn offers(&self, id: LeadId) -> bool {
+        self.standing().is_some_and(|standing| standing.id == id)
     }
 
     /// Whether its lead is on offer to the follower in that seat.
     pub fn offered_to(&self, seat: &Arc<Seat>) -> bool {
-        self.flight()
-            .and_then(|flight| flight.standing.as_ref())
-            .is_some_and(|standing| Arc::ptr_eq(&standing.place.seat, seat))
+        self.standing().is_some_and(|standing| Arc::ptr_eq(&standing.place.seat, seat))
     }
 
     pub fn visible_as<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> bool
@@ -301,36 +306,34 @@ impl<K, V> State<K, V> {
     pub fn promote(
         &mut self,
         hash: u64,
-        which: impl Fn(&Record<K, V>) -> bool,
+        number: u64,
         cause: Cause,
-        may: impl Fn(&super::flight::Terms) -> bool,
+        may: impl Fn(&Terms) -> bool,
     ) -> Option<Offer> {
         let id = self.next_id();
-        let flight = self.records.find_mut(hash, which)?.flight_mut()?;
-        let before = flight.lead;
-        let offer = flight.promote(id, cause, may)?;
+        let found = self.records.find_mut(hash, |record| record.numbered(number))?;
+        let offer = found.flight_mut()?.promote(id, cause, may)?;
         self.tally.waiting -= 1;
-        if let Some(before) = before {
-            self.names.remove(&before);
-        }
         Some(offer)
     }
 
-    /// Takes back an offer that nobody accepted; its follower goes to the back of the line, or away
-    /// if its time was up meanwhile.
-    pub fn requeue(&mut self, hash: u64, id: LeadId, after: &mut After<K, V>) {
-        let ticket = self.next_ticket();
-        let found = self.records.find_mut(hash, |record| record.named_by(id));
+    /// Takes back an offer that nobody accepted. Its follower keeps its place or, if it had its
+    /// time, goes `to_back`; and away, if its deadline passed meanwhile.
+    pub fn take_back(&mut self, hash: u64, number: u64, to_back: bool, after: &mut After<K, V>) {
+        let last = self.next_ticket();
+        let found = self.records.find_mut(hash, |record| record.numbered(number));
         let Some(flight) = found.and_then(Record::flight_mut) else { return };
         let Some(standing) = flight.standing.take() else { return };
-        let place = standing.place;
+        let Standing { id, place, .. } = *standing;
         if clock::passed(place.deadline) {
             self.tally.timeouts += 1;
             after.timed_out = Some(place.seat);
         } else if let Some(followers) = flight.followers.as_mut() {
-            place.seat.ticket.store(ticket, Ordering::Relaxed);
+            if to_back {
+                place.seat.ticket.store(last, Ordering::Relaxed);
+            }
             after.revoked = Some((Arc::clone(&place.seat), id));
-            followers.line.insert(ticket, place);
+            followers.line.insert(place.seat.ticket.load(Ordering::Relaxed), place);
             self.tally.waiting += 1;
         }
     }

@@ -11,7 +11,7 @@ use super::builder::OnLeaseExpired;
 use super::engine::{Inner, flight_mut_where};
 use super::flight::{Cause, LeadId};
 use super::seat::{Seat, Told, Verdict};
-use super::shard::{After, Record, RecordState, State, dismiss};
+use super::shard::{After, Record, RecordState, State};
 use super::{Key, Value};
 use crate::clock;
 use crate::error::ErrorKind;
@@ -49,31 +49,20 @@ impl<K: Key, V: Value> Inner<K, V> {
     /// A lease that somebody waits on has passed, unless it was renewed.
     fn lease_passed(&self, hash: u64, id: LeadId) {
         let mut state = self.lock(hash);
-        let which = |record: &Record<K, V>| record.named_by(id);
+        let which = |record: &Record<K, V>| record.led_by(id);
         let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
-        flight.alarm = None;
-        if !flight.overdue() {
-            self.watch_lease(hash, flight);
+        if flight.standing.is_some() {
             return;
         }
-        let after = if flight.detached {
+        flight.alarm = None;
+        let number = flight.number;
+        let after = if !flight.overdue() {
+            self.watch_lease(hash, flight);
+            After::default()
+        } else if flight.detached {
             state.restart_followers(hash, which)
         } else if flight.waiting() > 0 {
-            let hold = self.hold();
-            let offer =
-                state.promote(hash, which, Cause::TakenOver, |terms| !hold || terms.recover);
-            let mut after = After { offer, ..After::default() };
-            if after.offer.is_some() {
-                self.watch_offer(hash, &mut state, &after);
-            } else {
-                let State { records, tally, .. } = &mut *state;
-                if let Some(flight) = records.find_mut(hash, which).and_then(Record::flight_mut) {
-                    // The lead may still complete: only its followers stop waiting for it.
-                    after.dismissed =
-                        dismiss(tally, flight, || Verdict::Failed(ErrorKind::Unknown));
-                }
-            }
-            after
+            self.offer_on(&mut state, hash, number, Cause::TakenOver)
         } else {
             After::default()
         };
@@ -81,33 +70,26 @@ impl<K: Key, V: Value> Inner<K, V> {
         after.run();
     }
 
-    fn offer_lapsed(&self, hash: u64, id: LeadId) {
-        let mut state = self.lock(hash);
-        let after = self.pass_offer(&mut state, hash, id);
-        drop(state);
-        after.run();
-    }
-
     /// An offer that wasn't accepted passes to the next in line, and its follower goes to the back.
     /// Alone in line it keeps the offer, until a new begin takes it.
-    fn pass_offer(&self, state: &mut State<K, V>, hash: u64, id: LeadId) -> After<K, V> {
+    fn offer_lapsed(&self, hash: u64, id: LeadId) {
         let mut after = After::default();
-        let which = |record: &Record<K, V>| record.named_by(id);
-        let Some(flight) = flight_mut_where(state, hash, which) else { return after };
-        let waiting = flight.waiting();
-        let Some(standing) = &mut flight.standing else { return after };
+        let mut state = self.lock(hash);
+        let which = |record: &Record<K, V>| record.offers(id);
+        let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
+        let (number, waiting) = (flight.number, flight.waiting());
+        let Some(standing) = &mut flight.standing else { return };
         if waiting == 0 {
             standing.lapsed = true;
-            return after;
+            return;
         }
         let cause = standing.cause;
-        // The attempt that is passed on never began.
-        flight.attempt -= 1;
         let hold = cause == Cause::TakenOver && self.hold();
-        state.requeue(hash, id, &mut after);
-        after.offer = state.promote(hash, which, cause, |terms| !hold || terms.recover);
-        self.watch_offer(hash, state, &after);
-        after
+        state.take_back(hash, number, true, &mut after);
+        after.offer = state.promote(hash, number, cause, |terms| !hold || terms.recover);
+        self.watch_offer(hash, &mut state, number, &after);
+        drop(state);
+        after.run();
     }
 
     /// A follower goes away for good, and passes on what was offered to it.
@@ -120,12 +102,14 @@ impl<K: Key, V: Value> Inner<K, V> {
         }
         let which = |record: &Record<K, V>| record.offered_to(seat);
         let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
-        let (Some(standing), Some(id)) = (flight.standing.take(), flight.lead) else { return };
-        flight.attempt -= 1;
-        let after = if flight.detached {
-            self.end_detached(&mut state, hash, id)
+        let Some(standing) = flight.standing.take() else { return };
+        let number = flight.number;
+        let after = if !flight.detached {
+            self.offer_on(&mut state, hash, number, standing.cause)
+        } else if flight.lead.is_none() {
+            self.end_detached(&mut state, hash, number)
         } else {
-            self.hand_on(&mut state, hash, id, standing.cause)
+            state.restart_followers(hash, |record| record.numbered(number))
         };
         drop(state);
         after.run();
