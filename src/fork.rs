@@ -27,21 +27,24 @@ pub(crate) fn enrol() -> u64 {
 #[allow(unsafe_code)] // the one call that the standard library doesn't offer
 mod watch {
     use super::{GENERATION, Ordering};
-    use once_cell::sync::OnceCell;
+    use std::sync::atomic::AtomicBool;
 
-    static INSTALLED: OnceCell<()> = OnceCell::new();
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
 
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn install() {
-        INSTALLED.get_or_init(|| {
+        // Not a once-cell: a child forked while another thread is inside one waits for ever. Two
+        // threads may install it twice, and forks then count twice, which is as good.
+        if !INSTALLED.load(Ordering::Acquire) {
             // SAFETY: the handler is a plain function that lives as long as the library and does
             // one atomic addition, which is async-signal-safe: nothing else may run in the child
             // of a threaded process. A failure (out of memory) leaves forks unnoticed; glibc and
             // musl allocate a few bytes here once.
             unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        });
+            INSTALLED.store(true, Ordering::Release);
+        }
     }
 }

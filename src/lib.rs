@@ -12,6 +12,8 @@ mod clock;
 mod error;
 mod fingerprint;
 mod fork;
+#[cfg_attr(onceflight_shuttle, allow(dead_code))]
+mod signals;
 mod sync;
 mod table;
 mod timer;

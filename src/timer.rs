@@ -56,8 +56,8 @@ pub(crate) enum Kind {
 /// A book of alarms, and the thread that rings them.
 pub(crate) struct Timer(Arc<Book>);
 
-#[derive(Default)]
 struct Book {
+    kind: Kind,
     page: Mutex<Page>,
     changed: Condvar,
 }
@@ -69,14 +69,11 @@ struct Page {
     /// The thread is started by the first alarm: most tables never set one.
     running: bool,
     stopped: bool,
-    kind: Option<Kind>,
 }
 
 impl Timer {
     fn new(kind: Kind) -> Self {
-        let book = Book::default();
-        book.page.lock().kind = Some(kind);
-        Self(Arc::new(book))
+        Self(Arc::new(Book { kind, page: Mutex::default(), changed: Condvar::default() }))
     }
 
     /// Rings `alarm` at `whom` as soon as it can after `at`.
@@ -87,9 +84,7 @@ impl Timer {
         let first = page.alarms.first_key_value().is_none_or(|(earliest, _)| key < *earliest);
         page.alarms.insert(key, (whom, alarm));
         if !page.running {
-            page.running = true;
-            let kind = page.kind.unwrap_or(Kind::Transition);
-            start(Arc::clone(&self.0), kind);
+            page.running = start(Arc::clone(&self.0));
         }
         drop(page);
         if first {
@@ -140,6 +135,7 @@ impl Book {
 #[cfg(not(onceflight_shuttle))]
 mod service {
     use super::{Arc, Book, Kind, Timer, Weak};
+    use crate::signals;
     use crate::sync::{StaticMutex, static_mutex};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -161,14 +157,15 @@ mod service {
         }
     }
 
-    pub(super) fn start(book: Arc<Book>, kind: Kind) {
-        let name = match kind {
+    /// Out of threads is no reason to fail the caller: the next alarm tries again, and meanwhile
+    /// leases are looked at by every begin, and expiry by every look-up.
+    pub(super) fn start(book: Arc<Book>) -> bool {
+        let name = match book.kind {
             Kind::Transition => "onceflight-timer",
             Kind::Reaping => "onceflight-reap",
         };
-        // Without a thread, leases are still looked at by the next begin and expiry by look-ups:
-        // later, but right. Out of threads is no reason to fail the caller.
-        let _ = std::thread::Builder::new().name(name.into()).spawn(move || serve(&book));
+        let thread = std::thread::Builder::new().name(name.into());
+        signals::blocked(|| thread.spawn(move || serve(&book))).is_ok()
     }
 
     fn serve(book: &Book) {
@@ -199,7 +196,9 @@ mod service {
         }
     }
 
-    pub(super) fn start(_book: Arc<Book>, _kind: Kind) {}
+    pub(super) fn start(_book: Arc<Book>) -> bool {
+        true
+    }
 }
 
 use service::start;

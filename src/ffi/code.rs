@@ -183,13 +183,17 @@ pub(super) fn entry(call: impl FnOnce() -> Result<i32, Failure>) -> i32 {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => failure.tell(),
         Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-                .unwrap_or_default();
-            // A payload's own destructor may panic too.
-            std::mem::forget(panic);
+            let text = match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(panic) => match panic.downcast::<&str>() {
+                    Ok(text) => (*text).to_owned(),
+                    Err(other) => {
+                        // Its own destructor may panic too.
+                        std::mem::forget(other);
+                        String::new()
+                    }
+                },
+            };
             Failure::new(ONCEFLIGHT_E_PANIC, format!("a bug in onceflight: {text}")).tell()
         }
     }

@@ -283,9 +283,10 @@ pub unsafe extern "C" fn onceflight_table_stats(
     stats: *mut onceflight_stats,
 ) -> i32 {
     entry(|| {
-        // SAFETY: the caller's pointers, for this call.
+        // SAFETY: the caller's pointers, for this call; all zeros is a valid value.
         let core = unsafe {
             check_out(stats, "stats")?;
+            write(stats, &std::mem::zeroed());
             core(table)?
         };
         core.verbs().check_fork()?;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 
 use super::{Fingerprint, Fingerprinter, Frame, Sink, Tag};
 
@@ -192,8 +192,9 @@ fn is_token(byte: u8) -> bool {
 }
 
 fn process_secret() -> &'static [u8; 16] {
-    static SECRET: OnceCell<[u8; 16]> = OnceCell::new();
-    SECRET.get_or_init(|| from_kernel().unwrap_or_else(from_hash_maps))
+    // The kind that never waits: a child forked while another thread draws must not hang.
+    static SECRET: OnceBox<[u8; 16]> = OnceBox::new();
+    SECRET.get_or_init(|| Box::new(from_kernel().unwrap_or_else(from_hash_maps)))
 }
 
 fn from_kernel() -> Option<[u8; 16]> {

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::builder::OnLeaseExpired;
 use super::deadlock;
 use super::engine::{Ask, Follow, Granted, Inner, Slot, Step, flight_mut_where, flight_of};
 use super::flight::{Cause, Flight, Followers, LeadId, Place, Terms};
@@ -128,25 +127,24 @@ impl<K: Key, V: Value> Inner<K, V> {
         Q: Eq + ?Sized,
     {
         let visible = |record: &Record<K, V>| record.visible_as(hash, key);
-        let hold = self.config.on_lease_expired == OnLeaseExpired::Hold;
         let flight = flight_of(state, hash, visible);
         let number = flight.number;
         if let Some(standing) = &flight.standing {
-            if standing.lapsed {
-                let cause = standing.cause;
-                if hold && cause == Cause::TakenOver && !ask.terms.recover {
-                    return Err(ErrorKind::Unknown.into());
-                }
+            let (cause, lapsed) = (standing.cause, standing.lapsed);
+            if !self.may_lead(cause, &ask.terms) {
+                return Err(ErrorKind::Unknown.into());
+            }
+            if lapsed {
                 // The one it was offered to had its time.
                 state.take_back(hash, number, true, after);
                 return Ok(Step::Lead(self.take_over(hash, state, number, cause, ask)));
             }
         } else if flight.overdue() {
-            if hold && !ask.terms.recover {
+            let cause = Cause::TakenOver;
+            if !self.may_lead(cause, &ask.terms) {
                 return Err(ErrorKind::Unknown.into());
             }
-            let cause = Cause::TakenOver;
-            after.offer = state.promote(hash, number, cause, |terms| !hold || terms.recover);
+            after.offer = state.promote(hash, number, cause, |terms| self.may_lead(cause, terms));
             if after.offer.is_none() {
                 return Ok(Step::Lead(self.take_over(hash, state, number, cause, ask)));
             }
@@ -190,13 +188,21 @@ impl<K: Key, V: Value> Inner<K, V> {
 
     /// A follower takes up the lead it was offered. `None`: the offer has lapsed.
     pub(super) fn accept(&self, hash: u64, id: LeadId, seat: &Arc<Seat>) -> Option<Granted> {
-        let mut state = self.lock(hash);
         let which = |record: &Record<K, V>| record.offered_to(seat) && record.offers(id);
-        let flight = flight_mut_where(&mut state, hash, which)?;
+        self.accept_in(&mut self.lock(hash), hash, which)
+    }
+
+    fn accept_in(
+        &self,
+        state: &mut State<K, V>,
+        hash: u64,
+        which: impl Fn(&Record<K, V>) -> bool,
+    ) -> Option<Granted> {
+        let flight = flight_mut_where(state, hash, which)?;
         let number = flight.number;
         let standing = flight.standing.take()?;
-        let (cause, terms) = (standing.cause, standing.place.terms);
-        Some(self.succeed(hash, &mut state, number, id, cause, &terms))
+        let (id, cause, terms) = (standing.id, standing.cause, standing.place.terms);
+        Some(self.succeed(hash, state, number, id, cause, &terms))
     }
 
     /// A flight gets a new leader; the one before, if it still has one, is overtaken.
@@ -224,22 +230,13 @@ impl<K: Key, V: Value> Inner<K, V> {
 
     /// A follower leaves. If it was promoted meanwhile it leads; if the flight ended, it looks.
     pub(super) fn leave(&self, hash: u64, seat: &Arc<Seat>, timed_out: bool) -> Left {
-        let offered = {
-            let mut state = self.lock(hash);
-            if take_place(&mut state, hash, seat.ticket.load(Ordering::Relaxed)).is_some() {
-                state.tally.timeouts += u64::from(timed_out);
-                return Left::Gone;
-            }
-            flight_mut_where(&mut state, hash, |record| record.offered_to(seat))
-                .and_then(|flight| flight.standing.as_ref())
-                .map(|standing| standing.id)
-        };
-        // Between the two looks the offer may lapse; then the follower stands in line again.
-        match offered.map(|id| self.accept(hash, id, seat)) {
-            Some(Some(granted)) => Left::Leads(granted),
-            Some(None) => self.leave(hash, seat, timed_out),
-            None => Left::Settled,
+        let mut state = self.lock(hash);
+        if take_place(&mut state, hash, seat.ticket.load(Ordering::Relaxed)).is_some() {
+            state.tally.timeouts += u64::from(timed_out);
+            return Left::Gone;
         }
+        let granted = self.accept_in(&mut state, hash, |record| record.offered_to(seat));
+        granted.map_or(Left::Settled, Left::Leads)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::builder::{OnCancel, OnLeaseExpired, Weigher};
 use super::deadlock;
 use super::engine::{Inner, flight_of};
-use super::flight::{Cause, Flight, LeadId};
+use super::flight::{Cause, Flight, LeadId, Terms};
 use super::seat::Verdict;
 use super::shard::{After, Record, RecordState, State, StoredKey, dismiss};
 use super::window::{Completed, expiry};
@@ -193,41 +193,60 @@ impl<K: Key, V: Value> Inner<K, V> {
         if let Some(before) = before {
             state.names.remove(&before);
         }
-        if on_offer { After::default() } else { self.offer_on(state, hash, number, cause) }
+        let mut after = After::default();
+        if !on_offer {
+            self.offer_on(state, hash, number, cause, &mut after);
+        }
+        after
     }
 
-    /// Offers the lead of a flight to the next in line. With nobody there, an overdue lead may still
-    /// settle; a flight without a lead ends if nothing happened, and else waits for a begin.
+    /// Whether a follower may have a lead that is free for that reason.
+    pub(super) fn may_lead(&self, cause: Cause, terms: &Terms) -> bool {
+        let held = self.config.on_lease_expired == OnLeaseExpired::Hold;
+        cause == Cause::Cancelled || !held || terms.recover
+    }
+
+    /// Offers the lead of a flight to the next in line.
     pub(super) fn offer_on(
         &self,
         state: &mut State<K, V>,
         hash: u64,
         number: u64,
         cause: Cause,
-    ) -> After<K, V> {
-        let hold =
-            cause == Cause::TakenOver && self.config.on_lease_expired == OnLeaseExpired::Hold;
-        let mut after = After {
-            offer: state.promote(hash, number, cause, |terms| !hold || terms.recover),
-            ..After::default()
-        };
+        after: &mut After<K, V>,
+    ) {
+        after.offer = state.promote(hash, number, cause, |terms| self.may_lead(cause, terms));
         if after.offer.is_some() {
-            self.watch_offer(hash, state, number, &after);
-            return after;
+            self.watch_offer(hash, state, number, after);
+        } else {
+            self.unled(state, hash, number, cause, after);
         }
+    }
+
+    /// Nobody in line may lead. An overdue lead may still settle; a flight without a lead ends if
+    /// nothing happened, and else waits for a begin.
+    pub(super) fn unled(
+        &self,
+        state: &mut State<K, V>,
+        hash: u64,
+        number: u64,
+        cause: Cause,
+        after: &mut After<K, V>,
+    ) {
         let closed = state.closed;
         let State { records, tally, .. } = &mut *state;
         let found = records.find_mut(hash, |record| record.numbered(number));
-        let Some(flight) = found.and_then(Record::flight_mut) else { return after };
+        let Some(flight) = found.and_then(Record::flight_mut) else { return };
         self.unwatch(flight);
-        if flight.lead.is_none() && (cause == Cause::Cancelled || closed) {
-            // Nothing happened; or nobody will ever take over.
-            return self.end(state, hash, number, || Verdict::Failed(ErrorKind::Cancelled));
-        }
         // Under HOLD there may be a line that nobody in it may lead.
         after.dismissed = dismiss(tally, flight, || Verdict::Failed(ErrorKind::Unknown));
-        self.expect_losses(self.made);
-        after
+        if flight.lead.is_none() && (cause == Cause::Cancelled || closed) {
+            // Nothing happened; or nobody will ever take over.
+            after.garbage = state.remove(hash, |record| record.numbered(number));
+            self.landed_with(after);
+        } else {
+            self.expect_losses(self.made);
+        }
     }
 
     /// Ends a flight.

@@ -230,6 +230,12 @@ impl<K, V> State<K, V> {
         which: impl Fn(&Record<K, V>) -> bool,
     ) -> Option<Record<K, V>> {
         let (record, _) = self.records.find_entry(hash, which).ok()?.remove();
+        let (len, capacity) = (self.records.len(), self.records.capacity());
+        if capacity > 1024 && len < capacity / 8 {
+            // After a peak; seldom enough to cost nothing on the whole.
+            self.records.shrink_to(len * 2, |record| record.hash);
+            self.names.shrink_to(len * 2);
+        }
         match &record.state {
             RecordState::Flying(flight) => {
                 self.tally.in_flight -= 1;

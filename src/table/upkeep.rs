@@ -62,7 +62,9 @@ impl<K: Key, V: Value> Inner<K, V> {
         } else if flight.detached {
             state.restart_followers(hash, which)
         } else if flight.waiting() > 0 {
-            self.offer_on(&mut state, hash, number, Cause::TakenOver)
+            let mut after = After::default();
+            self.offer_on(&mut state, hash, number, Cause::TakenOver, &mut after);
+            after
         } else {
             After::default()
         };
@@ -71,7 +73,8 @@ impl<K: Key, V: Value> Inner<K, V> {
     }
 
     /// An offer that wasn't accepted passes to the next in line, and its follower goes to the back.
-    /// Alone in line it keeps the offer, until a new begin takes it.
+    /// Alone it keeps the offer, until a new begin takes it. A line in which nobody else may lead
+    /// has waited long enough.
     fn offer_lapsed(&self, hash: u64, id: LeadId) {
         let mut after = After::default();
         let mut state = self.lock(hash);
@@ -79,15 +82,20 @@ impl<K: Key, V: Value> Inner<K, V> {
         let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
         let (number, waiting) = (flight.number, flight.waiting());
         let Some(standing) = &mut flight.standing else { return };
-        if waiting == 0 {
+        let cause = standing.cause;
+        if waiting == 0 && !clock::passed(standing.place.deadline) {
             standing.lapsed = true;
             return;
         }
-        let cause = standing.cause;
-        let hold = cause == Cause::TakenOver && self.hold();
+        let others = flight.followers.as_ref().is_some_and(|followers| {
+            followers.line.values().any(|place| self.may_lead(cause, &place.terms))
+        });
         state.take_back(hash, number, true, &mut after);
-        after.offer = state.promote(hash, number, cause, |terms| !hold || terms.recover);
-        self.watch_offer(hash, &mut state, number, &after);
+        if others {
+            self.offer_on(&mut state, hash, number, cause, &mut after);
+        } else {
+            self.unled(&mut state, hash, number, cause, &mut after);
+        }
         drop(state);
         after.run();
     }
@@ -105,7 +113,9 @@ impl<K: Key, V: Value> Inner<K, V> {
         let Some(standing) = flight.standing.take() else { return };
         let number = flight.number;
         let after = if !flight.detached {
-            self.offer_on(&mut state, hash, number, standing.cause)
+            let mut after = After::default();
+            self.offer_on(&mut state, hash, number, standing.cause, &mut after);
+            after
         } else if flight.lead.is_none() {
             self.end_detached(&mut state, hash, number)
         } else {
