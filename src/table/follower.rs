@@ -83,31 +83,25 @@ impl<K: Key, V: Value> Waiter<K, V> {
     }
 
     /// The outcome, if it is there.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub fn poll(&mut self) -> Option<Result<Arrived<V>, Error>> {
         loop {
             if let Err(error) = self.inner.check_fork() {
                 return Some(Err(error));
             }
-            // What it was told first holds: one that timed out isn't in the flight any more.
-            let told = self.seat.told();
-            if told == Told::TimedOut {
-                return Some(Err(self.finish(ErrorKind::Timeout)));
-            }
-            if let Some(arrived) = self.outcome() {
-                match arrived {
-                    Ok(None) => continue,
-                    Ok(Some(arrived)) => return Some(Ok(arrived)),
-                    Err(error) => return Some(Err(error)),
+            match self.seat.told() {
+                // It isn't in the flight any more, whatever became of that.
+                Told::TimedOut => return Some(Err(self.finish(ErrorKind::Timeout))),
+                Told::Offer(id) => {
+                    if let Some(granted) = self.accept(id) {
+                        return Some(Ok(Arrived::Lead(granted)));
+                    }
                 }
+                Told::Wait | Told::Look => {}
             }
-            match told {
-                Told::Wait => return None,
-                Told::Look | Told::TimedOut => {}
-                Told::Offer(id) => match self.accept(id) {
-                    Some(granted) => return Some(Ok(Arrived::Lead(granted))),
-                    None => return None,
-                },
+            match self.outcome()? {
+                Ok(Some(arrived)) => return Some(Ok(arrived)),
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
             }
         }
     }
@@ -116,38 +110,22 @@ impl<K: Key, V: Value> Waiter<K, V> {
     /// out of line if `leave`, and keeps its place if not.
     pub fn wait(&mut self, deadline: Option<Instant>, leave: bool) -> Result<Arrived<V>, Error> {
         loop {
-            self.inner.check_fork()?;
-            if let Some(arrived) = self.outcome() {
-                match arrived? {
-                    None => continue,
-                    Some(arrived) => return Ok(arrived),
-                }
+            if let Some(arrived) = self.poll() {
+                return arrived;
             }
-            let told = if clock::passed(deadline) {
-                self.seat.told()
-            } else if let Some(_edge) = deadlock::enter(&self.room.leader, deadline.is_none()) {
-                self.seat.wait(deadline)
-            } else {
-                match self.leave(false) {
-                    Left::Gone => return Err(self.finish(ErrorKind::WouldDeadlock)),
-                    Left::Leads(granted) => return Ok(Arrived::Lead(granted)),
-                    Left::Settled => continue,
-                }
-            };
-            match told {
-                Told::Look => {}
-                Told::TimedOut => return Err(self.finish(ErrorKind::Timeout)),
-                Told::Offer(id) => {
-                    if let Some(granted) = self.accept(id) {
-                        return Ok(Arrived::Lead(granted));
-                    }
-                }
-                Told::Wait if !leave => return Err(ErrorKind::Timeout.into()),
-                Told::Wait => match self.leave(true) {
-                    Left::Gone => return Err(self.finish(ErrorKind::Timeout)),
-                    Left::Leads(granted) => return Ok(Arrived::Lead(granted)),
-                    Left::Settled => {}
-                },
+            let late = clock::passed(deadline);
+            if late && !leave {
+                return Err(ErrorKind::Timeout.into());
+            }
+            if !late && let Some(_edge) = deadlock::enter(&self.room.leader, deadline.is_none()) {
+                self.seat.wait(deadline);
+                continue;
+            }
+            match self.leave(late) {
+                Left::Gone if late => return Err(self.finish(ErrorKind::Timeout)),
+                Left::Gone => return Err(self.finish(ErrorKind::WouldDeadlock)),
+                Left::Leads(granted) => return Ok(Arrived::Lead(granted)),
+                Left::Settled => {}
             }
         }
     }

@@ -107,18 +107,16 @@ impl Seat {
         }
     }
 
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub(super) fn told(&self) -> Told {
         self.state.lock().told
     }
 
     /// Waits until told something, or until `deadline`.
-    pub(super) fn wait(&self, deadline: Option<std::time::Instant>) -> Told {
+    pub(super) fn wait(&self, deadline: Option<std::time::Instant>) {
         let mut state = self.state.lock();
         while state.told == Told::Wait && !crate::clock::passed(deadline) {
             self.bell.wait(&mut state, deadline);
         }
-        state.told
     }
 
     /// An offer was revoked before it was accepted: back to waiting, unless told something since.
