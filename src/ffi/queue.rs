@@ -38,6 +38,9 @@ type Follower = Waiter<Box<[u8]>, onceflight_response>;
 struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
+    /// A wait that somebody wants to leave is no longer looked at. Not `arrived`: a wake-up meant
+    /// for a reader of events would be lost on a leaver.
+    looked: Condvar,
     reader: PipeReader,
     writer: PipeWriter,
     generation: u64,
@@ -102,9 +105,9 @@ impl Queue {
     fn signal(&self, state: &mut MutexGuard<'_, State>) {
         let wanted = !state.ready.is_empty();
         if wanted && !state.signalled {
-            state.signalled = (&self.writer).write(&[1]).is_ok();
+            state.signalled = (&self.writer).write_all(&[1]).is_ok();
         } else if !wanted && state.signalled {
-            state.signalled = (&self.reader).read(&mut [0]).is_err();
+            state.signalled = (&self.reader).read_exact(&mut [0]).is_err();
         }
     }
 
@@ -121,7 +124,7 @@ impl Queue {
             let wait = Wait { tag, follower: Some(follower), ready: false, awaited: false };
             let awaited = state.waits.insert(id, wait).is_some_and(|before| before.awaited);
             if awaited {
-                self.arrived.notify_all();
+                self.looked.notify_all();
             }
             told
         };
@@ -152,7 +155,7 @@ impl Queue {
                         drop(follower);
                         let looked_at = self.state.lock().waits.remove(&id);
                         if looked_at.is_some_and(|wait| wait.awaited) {
-                            self.arrived.notify_all();
+                            self.looked.notify_all();
                         }
                         return Ok(Event { tag, result });
                     }
@@ -224,6 +227,7 @@ pub unsafe extern "C" fn onceflight_queue_new(queue: *mut *mut onceflight_queue)
         let made = Queue {
             state: Mutex::new(State::default()),
             arrived: Condvar::default(),
+            looked: Condvar::default(),
             reader,
             writer,
             generation,
@@ -290,7 +294,7 @@ pub unsafe extern "C" fn onceflight_queue_leave(queue: *const onceflight_queue, 
         while let Some((&id, wait)) = state.waits.iter_mut().find(|(_, wait)| wait.tag == tag) {
             let Some(follower) = wait.follower.take() else {
                 wait.awaited = true;
-                queue.arrived.wait(&mut state, None);
+                queue.looked.wait(&mut state, None);
                 continue;
             };
             state.waits.remove(&id);
@@ -331,6 +335,7 @@ pub unsafe extern "C" fn onceflight_queue_free(queue: *mut onceflight_queue) {
             std::mem::take(&mut state.waits)
         };
         queue.arrived.notify_all();
+        queue.looked.notify_all();
         drop(waits);
         Ok(ONCEFLIGHT_OK)
     });
