@@ -147,6 +147,10 @@ impl<K: Key, V: Value> Inner<K, V> {
     pub(super) fn watch_lease(&self, hash: u64, flight: &mut Flight<K, V>) {
         let (Some(at), Some(id)) = (flight.lease_until, flight.lead) else { return };
         self.expect_losses(at);
+        if flight.standing.is_some() {
+            // Somebody has been asked already, and the alarm is the offer's.
+            return;
+        }
         let watched = flight.alarm.is_some_and(|(lead, _)| lead == id);
         if !watched && flight.waiting() > 0 {
             self.unwatch(flight);
