@@ -57,6 +57,7 @@ pub(crate) enum Kind {
 pub(crate) struct Timer(Arc<Book>);
 
 struct Book {
+    #[cfg_attr(onceflight_shuttle, allow(dead_code))] // only threads have names
     kind: Kind,
     page: Mutex<Page>,
     changed: Condvar,
