@@ -147,6 +147,28 @@ static void until_somebody_takes_over_the_old_lead_may_renew(void)
     onceflight_table_free(table);
 }
 
+/* An offer is no takeover: until its event is read, a leader that is merely late may still complete. */
+static void until_an_offer_is_read_the_old_lead_may_complete(void)
+{
+    onceflight_table *table = table_with(onceflight_options_set_offer_ms, HOUR_MS, NULL, 0);
+    onceflight_lead late = lead_of(table, "key"), none = 0;
+    onceflight_request request = request_for("key");
+    onceflight_response *response = NULL;
+    onceflight_queue *queue = NULL;
+    onceflight_event event = ONCEFLIGHT_EVENT_INIT;
+    EXPECT(ONCEFLIGHT_OK, onceflight_queue_new(&queue));
+    EXPECT(ONCEFLIGHT_PENDING, onceflight_begin_async(table, &request, queue, 1, &none, &response));
+    EXPECT(ONCEFLIGHT_OK, onceflight_renew(table, late, 1));
+    CHECK(readable(onceflight_queue_fd(queue), HANG_SECONDS * 1000));
+    EXPECT(ONCEFLIGHT_OK, onceflight_complete(table, late, 6, BYTES("late")));
+    EXPECT(ONCEFLIGHT_OK, onceflight_queue_next(queue, FOREVER, &event));
+    CHECK(event.outcome == ONCEFLIGHT_SHARED && response_is(event.response, 6, "late"));
+    onceflight_response_free(event.response);
+    CHECK(stats_of(table).takeovers == 0 && stats_of(table).stale == 0);
+    onceflight_queue_free(queue);
+    onceflight_table_free(table);
+}
+
 static void a_passed_lease_does_not_free_the_fingerprint(void)
 {
     onceflight_table *table = holding_table();
@@ -209,6 +231,7 @@ int main(void)
     RUN(hold_holds_an_abandoned_flight_too);
     RUN(until_somebody_takes_over_the_old_lead_may_complete);
     RUN(until_somebody_takes_over_the_old_lead_may_renew);
+    RUN(until_an_offer_is_read_the_old_lead_may_complete);
     RUN(a_passed_lease_does_not_free_the_fingerprint);
     RUN(a_lease_cut_short_reaches_those_who_wait);
     RUN(a_heartbeat_renews_no_longer_than_max_lead);

@@ -265,6 +265,55 @@ static void events_tell_their_size(void)
     onceflight_queue_free(queue);
 }
 
+static void statistics_that_fail_are_zero(void)
+{
+    onceflight_stats stats = ONCEFLIGHT_STATS_INIT;
+    stats.leads = 77;
+    stats.completed_bytes = 77;
+    EXPECT(ONCEFLIGHT_E_NULL, onceflight_table_stats(NULL, &stats));
+    CHECK(stats.leads == 0 && stats.completed_bytes == 0 && stats.struct_size == sizeof stats);
+}
+
+/* At the end of a thread its destructors may still call, though what this library keeps for the thread is gone. */
+static struct {
+    pthread_key_t key;
+    onceflight_table *table;
+    int32_t before, at_the_end, detail;
+    size_t size;
+} leaving;
+
+static void fail_at_the_end(void *unused)
+{
+    (void)unused;
+    leaving.at_the_end = onceflight_cancel(leaving.table, 12345);
+    leaving.size = 0;
+    leaving.detail = onceflight_last_error(NULL, &leaving.size);
+}
+
+static void *fail_and_leave(void *unused)
+{
+    (void)unused;
+    leaving.before = onceflight_cancel(leaving.table, 12345);
+    pthread_setspecific(leaving.key, &leaving);
+    return NULL;
+}
+
+static void a_thread_may_fail_while_it_ends(void)
+{
+    pthread_t thread;
+    leaving.table = new_table(NULL);
+    REQUIRE(pthread_key_create(&leaving.key, fail_at_the_end) == 0);
+    REQUIRE(pthread_create(&thread, NULL, fail_and_leave, NULL) == 0);
+    REQUIRE(pthread_join(thread, NULL) == 0);
+    EXPECT(ONCEFLIGHT_E_STALE, leaving.before);
+    EXPECT(ONCEFLIGHT_E_STALE, leaving.at_the_end);
+    /* The detail may be lost by then, but asking for its size is no fault. */
+    EXPECT(ONCEFLIGHT_E_BUFFER, leaving.detail);
+    CHECK(leaving.size > 0);
+    pthread_key_delete(leaving.key);
+    onceflight_table_free(leaving.table);
+}
+
 int main(void)
 {
     RUN(null_is_refused_by_begin);
@@ -278,5 +327,7 @@ int main(void)
     RUN(flags_nobody_knows_are_refused);
     RUN(structs_tell_their_size);
     RUN(events_tell_their_size);
+    RUN(statistics_that_fail_are_zero);
+    RUN(a_thread_may_fail_while_it_ends);
     return check_done("misuse");
 }

@@ -298,6 +298,110 @@ static void an_offer_that_was_read_does_not_lapse(void)
     onceflight_table_free(table);
 }
 
+static void pend_for(const onceflight_table *table, const onceflight_queue *queue, uint64_t timeout_ms, uint32_t flags)
+{
+    onceflight_request request = request_for("key");
+    request.timeout_ms = timeout_ms;
+    request.flags = flags;
+    pend_request(table, request, queue, 7);
+}
+
+static int timed_out_once(const onceflight_table *table, const onceflight_queue *queue)
+{
+    onceflight_event event = polled_event(queue);
+    onceflight_stats stats = stats_of(table);
+    return event.tag == 7 && event.outcome == ONCEFLIGHT_E_TIMEOUT && event.lead == 0 && event.response == NULL &&
+           stats.timeouts == 1 && stats.shared == 0 && is_empty(queue);
+}
+
+/* The wait's time is up while it holds an offer. The offer passes on, and the wait isn't forgotten. */
+static void a_deadline_that_passes_during_an_unread_offer_is_told(void)
+{
+    onceflight_table *table = table_with(onceflight_options_set_offer_ms, 200, NULL, 0);
+    onceflight_queue *idle = new_queue(), *next = new_queue();
+    onceflight_lead lead = lead_of(table, "key");
+    onceflight_event event;
+    pend_for(table, idle, 100, 0);
+    pend(table, "key", next, 8);
+    EXPECT(ONCEFLIGHT_OK, onceflight_cancel(table, lead));
+    event = polled_event(next);
+    CHECK(event.tag == 8 && event.outcome == ONCEFLIGHT_LEAD);
+    CHECK(timed_out_once(table, idle));
+    EXPECT(ONCEFLIGHT_OK, onceflight_cancel(table, event.lead));
+    onceflight_queue_free(idle);
+    onceflight_queue_free(next);
+    onceflight_table_free(table);
+}
+
+/* The same, with nobody else in line: the offer has lapsed, and whoever begins next takes it. */
+static void a_deadline_that_passes_after_a_lapsed_offer_is_told(void)
+{
+    onceflight_table *table = offering_table();
+    onceflight_queue *idle = new_queue();
+    onceflight_lead lead = lead_of(table, "key");
+    double start = now_ms();
+    pend_for(table, idle, 60, 0);
+    EXPECT(ONCEFLIGHT_OK, onceflight_cancel(table, lead));
+    while (now_ms() - start < 70)
+        poll(NULL, 0, 1);
+    lead = lead_of(table, "key");
+    CHECK(timed_out_once(table, idle));
+    EXPECT(ONCEFLIGHT_OK, onceflight_complete(table, lead, 0, NULL, 0));
+    CHECK(is_empty(idle));
+    onceflight_queue_free(idle);
+    onceflight_table_free(table);
+}
+
+/* Its event was due before the outcome came: reading it late doesn't change it. */
+static void a_timeout_that_is_read_late_is_still_one(void)
+{
+    int forgotten;
+    for (forgotten = 0; forgotten < 2; forgotten++) {
+        onceflight_table *table = new_table(NULL);
+        onceflight_queue *late = new_queue(), *other = new_queue();
+        onceflight_lead lead = lead_of(table, "key");
+        onceflight_event event;
+        pend_for(table, late, 1, 0);
+        pend(table, "key", other, 8);
+        CHECK(readable(onceflight_queue_fd(late), HANG_MS));
+        /* A forgotten flight that fails has its followers begin again: not one that is no follower any more. */
+        if (forgotten)
+            EXPECT(ONCEFLIGHT_OK, onceflight_forget(table, BYTES("key")));
+        EXPECT(ONCEFLIGHT_OK, forgotten ? onceflight_cancel(table, lead) : onceflight_complete(table, lead, 0, NULL, 0));
+        CHECK(timed_out_once(table, late));
+        event = polled_event(other);
+        EXPECT(forgotten ? ONCEFLIGHT_LEAD : ONCEFLIGHT_SHARED, event.outcome);
+        onceflight_response_free(event.response);
+        onceflight_queue_free(late);
+        onceflight_queue_free(other);
+        onceflight_table_free(table);
+    }
+}
+
+/* HOLD: the one that may recover runs out of time with the offer in its hand. Those behind it learn that the
+ * outcome is unknown, and who comes to recover leads. */
+static void under_hold_nobody_waits_for_a_recovery_that_timed_out(void)
+{
+    onceflight_table *table = table_with(onceflight_options_set_on_lease_expired, ONCEFLIGHT_HOLD,
+                                         onceflight_options_set_offer_ms, 100);
+    onceflight_queue *recovering = new_queue(), *plain = new_queue();
+    onceflight_lead lead = lead_of(table, "key");
+    onceflight_request recover = request_for("key");
+    onceflight_event event;
+    pend_for(table, recovering, 50, ONCEFLIGHT_RECOVER);
+    pend(table, "key", plain, 8);
+    EXPECT(ONCEFLIGHT_OK, onceflight_abandon(table, lead));
+    event = polled_event(plain);
+    CHECK(event.tag == 8 && event.outcome == ONCEFLIGHT_E_UNKNOWN && event.lead == 0);
+    CHECK(timed_out_once(table, recovering));
+    EXPECT(ONCEFLIGHT_E_UNKNOWN, probe(table, "key"));
+    recover.flags = ONCEFLIGHT_RECOVER;
+    EXPECT(ONCEFLIGHT_LEAD, probe_request(table, recover));
+    onceflight_queue_free(recovering);
+    onceflight_queue_free(plain);
+    onceflight_table_free(table);
+}
+
 static void a_freed_queue_passes_its_unread_lead_on(void)
 {
     onceflight_table *table = new_table(NULL);
@@ -471,6 +575,10 @@ int main(void)
     RUN(an_offer_nobody_reads_passes_on);
     RUN(an_offer_nobody_reads_passes_to_who_comes);
     RUN(an_offer_that_was_read_does_not_lapse);
+    RUN(a_deadline_that_passes_during_an_unread_offer_is_told);
+    RUN(a_deadline_that_passes_after_a_lapsed_offer_is_told);
+    RUN(a_timeout_that_is_read_late_is_still_one);
+    RUN(under_hold_nobody_waits_for_a_recovery_that_timed_out);
     RUN(a_freed_queue_passes_its_unread_lead_on);
     RUN(a_freed_queue_without_successor_leaves_no_lead_behind);
     RUN(who_leaves_hears_nothing);

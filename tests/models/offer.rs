@@ -2,7 +2,7 @@
 
 use onceflight::Begin;
 
-use crate::harness::{A, Got, Line, SECOND, World, check, threads};
+use crate::harness::{A, Got, Held, KEPT, Line, SECOND, World, check, threads};
 
 /// Followers are dropped while the lead is on its way to them: it goes on to the one that stays.
 #[test]
@@ -172,6 +172,100 @@ fn the_receiver_rings() {
             s.spawn(move || assert_eq!(w.finish(second.wait(), 2), Got::Shared(1)));
             lead.cancel().unwrap();
         });
+        world.settled(&[A]);
+        world.nothing_left();
+    });
+}
+
+/// The lease has passed and the lead is on offer: that is no takeover yet. The late leader completes
+/// while the follower accepts; exactly one of them wins.
+#[test]
+fn completed_while_the_offer_is_accepted() {
+    overdue_on_offer(|w, late| {
+        w.complete(late, 0);
+    });
+}
+
+/// It cancels instead: then the follower leads because nothing happened, and otherwise because it
+/// took over.
+#[test]
+fn cancelled_while_the_offer_is_accepted() {
+    overdue_on_offer(|w, late| {
+        w.in_time(late.cancel());
+    });
+}
+
+/// It renews: then it is safe, and the follower goes on waiting.
+#[test]
+fn renewed_while_the_offer_is_accepted() {
+    overdue_on_offer(|w, late| {
+        let renewed = w.in_time(late.renew(KEPT));
+        shuttle::thread::yield_now();
+        let completed = w.complete(late, 0) == Got::Led;
+        assert_eq!(renewed, completed, "renewed, it completes; overtaken, it is stale");
+    });
+}
+
+/// It is lost after all: the offer isn't.
+#[test]
+fn abandoned_while_the_offer_is_accepted() {
+    overdue_on_offer(|w, late| {
+        w.in_time(late.abandon());
+    });
+}
+
+/// `late` does something about its lead, which is on offer to the first of two followers, while
+/// both come for it, and a third one begins.
+fn overdue_on_offer(late: impl Fn(&World, Held<'_>) + Copy + Send + Sync + 'static) {
+    check(move || {
+        let world = World::new(|table| table.lease(SECOND).completed_ttl(KEPT));
+        let w = &world;
+        let lead = w.lead(A);
+        let (first, second) = (w.follow(A), w.follow(A));
+        w.pass(SECOND * 2);
+        threads(|s| {
+            for (me, follower) in [(1, first), (2, second)] {
+                s.spawn(move || answered(w.finish(follower.wait(), me)));
+            }
+            s.spawn(|| answered(w.call(A, 3)));
+            late(w, lead);
+        });
+        assert_eq!(world.completions(), 1, "exactly one completes");
+        let stats = world.settled(&[A]);
+        assert!(stats.stale == 0 || stats.takeovers == 1, "overtaken is stale: {stats:?}");
+        assert_eq!((stats.promotions, stats.in_flight), (stats.cancels, 0), "{stats:?}");
+        world.nothing_left();
+    });
+}
+
+fn answered(got: Got) {
+    assert!(got == Got::Led || got.value().is_some(), "{got:?}");
+}
+
+/// The offer lapses, is taken back by a renewal or accepted, all at once, and somebody joins the
+/// line behind it: nobody waits for an offer that was forgotten.
+#[test]
+fn joined_and_renewed_while_lapsing() {
+    check(|| {
+        let world = World::new(|table| table.lease(SECOND).offer(SECOND).completed_ttl(KEPT));
+        let w = &world;
+        let late = w.lead(A);
+        // Asleep: it holds its place and looks at nothing.
+        let asleep = w.follow(A);
+        w.pass(SECOND * 2);
+        threads(|s| {
+            s.spawn(|| answered(w.call(A, 1)));
+            s.spawn(|| {
+                while w.completions() == 0 {
+                    w.pass(SECOND);
+                    shuttle::thread::yield_now();
+                }
+            });
+            w.in_time(late.renew(SECOND));
+            std::mem::forget(late);
+        });
+        assert_eq!(w.finish(asleep.wait(), 2), Got::Shared(1));
+        assert_eq!(world.completions(), 1);
         world.settled(&[A]);
         world.nothing_left();
     });

@@ -13,6 +13,7 @@ mod hold;
 mod leases;
 mod limits;
 mod line;
+mod regressions;
 mod run;
 mod states;
 mod stats;
