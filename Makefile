@@ -5,7 +5,7 @@
 # make wheel     the Python wheel, in python/dist
 # make test      every test that needs only stable Rust, gcc, cmake and Python; installs what is missing
 # make verify    sanitizers, valgrind, the models' controls, the oldest Rust
-# make soak      the long runs: 100,000 schedules a model, an hour of stress and repetition
+# make soak      the long runs: 100,000 schedules a model, half an hour of stress, and repetition
 # make clean     everything that was built
 
 PREFIX ?= /usr/local

@@ -7,7 +7,7 @@
 #   --sanitize address   the C side under ASan and UBSan; it sees the library's memory, since both share one malloc
 #   --sanitize thread    C and library under TSan; the library must have been built with -Zsanitizer=thread
 #   --valgrind           under memcheck
-# Each checker first has to catch a planted fault. The last line is "N passed, N failed".
+# Each checker first has to catch a planted fault. The last line is "N passed, N failed", of single tests.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
@@ -28,19 +28,22 @@ passed=0 failed=0
 # Longer than any program takes; each test in it has an alarm of its own.
 limit="timeout 1200"
 
-# check NAME COMMAND...: one program's result.
+# check NAME COMMAND...: one program's tests, which its last "N passed, N failed" counts. One without is one test,
+# and so is a failure that its program doesn't count: it crashed, or was stopped.
 check() {
-    local name=$1 status
+    local name=$1 status counts good bad
     shift
     "$@" >"$work/out" 2>&1
     status=$?
     sed "/^-*$/d; s|^|$name: |" "$work/out"
-    if [ $status = 0 ]; then
-        passed=$((passed + 1))
-        [ -s "$work/out" ] || echo "$name: ok"
-    else
-        failed=$((failed + 1))
+    counts=$(sed -nE 's/^([^ ]+: )?([0-9]+) passed, ([0-9]+) failed$/\2 \3/p' "$work/out" | tail -n 1)
+    read -r good bad <<<"${counts:-$((status == 0)) 0}"
+    [ $status = 0 ] || [ "$bad" != 0 ] || bad=1
+    passed=$((passed + good)) failed=$((failed + bad))
+    if [ $status != 0 ]; then
         echo "$name: FAILED with status $status"
+    elif [ ! -s "$work/out" ]; then
+        echo "$name: ok"
     fi
 }
 
@@ -197,12 +200,9 @@ headers() {
     for standard in c++17 c++20; do header $standard "$here/cpp/header.cpp"; done
 }
 
-python_programs() {
-    local test
-    for test in "$here"/python/test_*.py; do
-        [ -e "$test" ] || continue
-        ONCEFLIGHT_LIBRARY=$lib_dir/libonceflight.so check "python $(basename "$test")" $limit python3 "$test" -q
-    done
+python_tests() {
+    # Its watchdog shows every thread's stack, which the limit alone would not.
+    ONCEFLIGHT_LIBRARY=$lib_dir/libonceflight.so check python $limit python3 "$here/python/run.py"
 }
 
 planted
@@ -210,7 +210,7 @@ c_and_cpp_programs
 [ -n "$valgrind" ] || examples
 if [ $sanitize = none ] && [ -z "$valgrind" ]; then
     headers
-    python_programs
+    python_tests
 fi
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -2,14 +2,18 @@
 # The long runs: `make soak`.
 #
 # ONCEFLIGHT_SCHEDULES   schedules a model (100000)
+# ONCEFLIGHT_SEED        what they are drawn from (another each time, and printed)
 # ONCEFLIGHT_STRESS      seconds of stress (1800)
 # ONCEFLIGHT_REPEAT      how often every other test is repeated (20)
 . "$(dirname "$0")/steps.sh"
 
 export ONCEFLIGHT_STRESS=${ONCEFLIGHT_STRESS:-1800}
+export ONCEFLIGHT_SEED=${ONCEFLIGHT_SEED:-$SRANDOM}
 repeat=${ONCEFLIGHT_REPEAT:-20}
+echo "ONCEFLIGHT_SEED=$ONCEFLIGHT_SEED"
 
 step models env RUSTFLAGS="--cfg onceflight_shuttle" CARGO_TARGET_DIR="$TARGET/models" \
+    CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_LTO=off \
     ONCEFLIGHT_SCHEDULES="${ONCEFLIGHT_SCHEDULES:-100000}" \
     cargo test --locked --no-fail-fast --release --test models
 step stress cargo test --locked --release --test stress

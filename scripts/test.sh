@@ -17,7 +17,9 @@ step docs env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 step docs-capi env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --features capi
 step rust cargo test --locked --no-fail-fast
 step rust-capi cargo test --locked --no-fail-fast --features capi
+# The library's own assertions watch the models too; LTO would only make them slow to build.
 step models env RUSTFLAGS="--cfg onceflight_shuttle -D warnings" CARGO_TARGET_DIR="$TARGET/models" \
+    CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_LTO=off \
     cargo test --locked --no-fail-fast --release --test models
 step vectors python3 tests/vectors/reference.py --check
 step lib make lib
