@@ -51,7 +51,9 @@ impl<K: Key, V: Value> Inner<K, V> {
         let mut state = self.lock(hash);
         let which = |record: &Record<K, V>| record.led_by(id);
         let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
-        if flight.standing.is_some() {
+        let now = clock::now();
+        if flight.standing.is_some() || flight.alarm.is_some_and(|(_, alarm)| now < alarm.at()) {
+            // Somebody has been asked; or the lease was renewed while this alarm was on its way.
             return;
         }
         flight.alarm = None;
