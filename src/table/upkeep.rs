@@ -51,17 +51,13 @@ impl<K: Key, V: Value> Inner<K, V> {
         let mut state = self.lock(hash);
         let which = |record: &Record<K, V>| record.led_by(id);
         let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
-        let now = clock::now();
-        if flight.standing.is_some() || flight.alarm.is_some_and(|(_, alarm)| now < alarm.at()) {
-            // Somebody has been asked; or the lease was renewed while this alarm was on its way.
+        if !flight.overdue() {
+            // Somebody has been asked already; or the lease was renewed, and has an alarm of its own.
             return;
         }
         flight.alarm = None;
         let number = flight.number;
-        let after = if !flight.overdue() {
-            self.watch_lease(hash, flight);
-            After::default()
-        } else if flight.detached {
+        let after = if flight.detached {
             state.restart_followers(hash, which)
         } else if flight.waiting() > 0 {
             let mut after = After::default();
