@@ -3,29 +3,102 @@
 //! One monotonic clock for leases, windows and deadlines: a step of the wall clock moves none of
 //! them. Under the model checker the clock stands still until the model moves it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-#[cfg(not(onceflight_shuttle))]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
+/// A time on the monotonic clock, in nanoseconds. [`NEVER`] doesn't come.
+pub(crate) type Moment = u64;
 
-/// The moment `duration` from now; `None` where that is past what the clock can say, which is for
-/// ever. The clock isn't read for a duration of [`FOREVER`].
-pub(crate) fn after(duration: Duration) -> Option<Instant> {
-    if duration == FOREVER { None } else { now().checked_add(duration) }
-}
+/// Later than every other moment.
+pub(crate) const NEVER: Moment = Moment::MAX;
 
 /// A duration that never ends.
 pub(crate) const FOREVER: Duration = Duration::MAX;
 
-/// Whether `deadline` has come. `None` never comes, and costs no look at the clock.
-pub(crate) fn passed(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| now() >= deadline)
+/// A duration in nanoseconds. [`ENDLESS`] doesn't end.
+pub(crate) type Span = u64;
+
+/// Longer than every other span.
+pub(crate) const ENDLESS: Span = Span::MAX;
+
+pub(crate) fn span(duration: Duration) -> Span {
+    u64::try_from(duration.as_nanos()).unwrap_or(ENDLESS)
+}
+
+/// The moment `span` from now. The clock isn't read for an endless one.
+#[inline]
+pub(crate) fn after(span: Span) -> Moment {
+    if span == ENDLESS { NEVER } else { now().saturating_add(span) }
+}
+
+/// Whether `deadline` has come. [`NEVER`] costs no look at the clock.
+pub(crate) fn passed(deadline: Moment) -> bool {
+    deadline != NEVER && now() >= deadline
+}
+
+/// `!passed(deadline)`, for a deadline that is far away as a rule.
+///
+/// The exact clock costs as much as all the rest of a replay. So the clock of the kernel's ticks is
+/// asked first, which is never ahead and a few milliseconds behind; a machine that is short of
+/// processors may owe it some ticks. Only with a second to go is its word taken.
+#[inline]
+pub(crate) fn before(deadline: Moment) -> bool {
+    const CLOSE: u64 = 1_000_000_000;
+    ticks().saturating_add(CLOSE) < deadline || !passed(deadline)
 }
 
 #[cfg(onceflight_shuttle)]
 pub(crate) use model::now;
+#[cfg(not(onceflight_shuttle))]
+pub(crate) use real::now;
+
+#[cfg(onceflight_shuttle)]
+use model::now as ticks;
+#[cfg(not(onceflight_shuttle))]
+use real::ticks;
+
+#[cfg(all(not(onceflight_shuttle), target_os = "linux"))]
+#[allow(unsafe_code)] // the standard library doesn't offer the clock of the ticks
+mod real {
+    use super::Moment;
+
+    pub(crate) fn now() -> Moment {
+        read(libc::CLOCK_MONOTONIC)
+    }
+
+    #[inline]
+    pub(super) fn ticks() -> Moment {
+        read(libc::CLOCK_MONOTONIC_COARSE)
+    }
+
+    #[inline]
+    fn read(clock: libc::clockid_t) -> Moment {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is ours to write for the call. Both clocks exist in every Linux that Rust
+        // supports, so it can't fail; if it did, the time would stand still at 0.
+        unsafe { libc::clock_gettime(clock, &raw mut time) };
+        // Neither is negative, and the sum lasts 584 years.
+        #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
+        let nanos = (time.tv_sec as u64).wrapping_mul(1_000_000_000) + time.tv_nsec as u64;
+        nanos
+    }
+}
+
+#[cfg(all(not(onceflight_shuttle), not(target_os = "linux")))]
+mod real {
+    use super::{Moment, span};
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    pub(crate) fn now() -> Moment {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        // Not 0, so that no moment is before every other.
+        span(START.elapsed()) + 1
+    }
+
+    pub(super) fn ticks() -> Moment {
+        now()
+    }
+}
 
 /// The virtual clock of a model, and its timed waiters.
 ///
@@ -34,11 +107,10 @@ pub(crate) use model::now;
 /// can be checked side by side.
 #[cfg(onceflight_shuttle)]
 pub(crate) mod model {
+    use super::{Moment, span};
     use std::cell::RefCell;
-    use std::sync::{Arc, LazyLock};
-    use std::time::{Duration, Instant};
-
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    use std::sync::Arc;
+    use std::time::Duration;
 
     std::thread_local! {
         static CLOCK: RefCell<Clock> = RefCell::default();
@@ -47,7 +119,7 @@ pub(crate) mod model {
     #[derive(Default)]
     struct Clock {
         elapsed: Duration,
-        sleepers: Vec<(u64, Instant, Arc<shuttle::sync::Condvar>)>,
+        sleepers: Vec<(u64, Moment, Arc<shuttle::sync::Condvar>)>,
         next: u64,
     }
 
@@ -55,15 +127,15 @@ pub(crate) mod model {
         CLOCK.with_borrow_mut(act)
     }
 
-    pub(crate) fn now() -> Instant {
-        *START + with(|clock| clock.elapsed)
+    pub(crate) fn now() -> Moment {
+        with(|clock| span(clock.elapsed)) + 1
     }
 
     /// A thread inside a timed wait.
     pub(crate) struct Sleeper(u64);
 
     impl Sleeper {
-        pub(crate) fn new(deadline: Instant, condvar: Arc<shuttle::sync::Condvar>) -> Self {
+        pub(crate) fn new(deadline: Moment, condvar: Arc<shuttle::sync::Condvar>) -> Self {
             with(|clock| {
                 clock.next += 1;
                 clock.sleepers.push((clock.next, deadline, condvar));

@@ -16,6 +16,7 @@ mod fork;
 mod signals;
 mod sync;
 mod table;
+mod thread;
 mod timer;
 
 #[cfg(feature = "capi")]

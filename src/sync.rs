@@ -1,178 +1,114 @@
 //! Every lock, condition variable and atomic of the crate, named here and nowhere else.
 //!
-//! In a normal build they are `parking_lot`'s (`std`'s in the child of a fork). Under `--cfg onceflight_shuttle` they
-//! are the model checker's, so that the very code that ships is what gets explored. A timed wait
-//! can't be modelled as time: there it ends when the model's virtual clock is moved past its
-//! deadline (see `clock`).
+//! | name | what it is | for |
+//! |-|-|-|
+//! | [`Latch`] | `parking_lot`'s mutex over nothing: one byte | the line of a key, where a byte is all there is room for |
+//! | [`Mutex`], [`Condvar`] | `std`'s, which are one futex word each | what threads block on |
+//! | [`StaticMutex`] | a [`Mutex`] a generation of forks | process-wide state |
+//!
+//! Why two kinds: a `notify_all` on `parking_lot`'s condvar hands its waiters through their mutex
+//! one after the other, across cores, where `std`'s wakes them all at once (figures in
+//! docs/DESIGN.md); and only `parking_lot`'s mutex fits into the cache line that it guards.
+//!
+//! Under `--cfg onceflight_shuttle` all are the model checker's, so that the very code that ships
+//! is what gets explored. A timed wait can't be modelled as time: there it ends when the model's
+//! virtual clock is moved past its deadline (see `clock`).
 
 #[cfg(not(onceflight_shuttle))]
 mod real {
-    use std::ops::{Deref, DerefMut};
     use std::sync::PoisonError;
-    use std::time::Instant;
 
-    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::MutexGuard;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 
+    use crate::clock::{self, Moment, NEVER};
     use crate::fork;
 
-    /// `parking_lot`'s; but `std`'s for what is made in the child of a fork.
-    ///
-    /// `parking_lot` keeps its parked threads in one table of the process. A child inherits the
-    /// entries of threads that it doesn't have, in stacks that get used again: the first lock that
-    /// has to park there may crash or hang (a test forks while threads are parked and shows it).
-    /// `std`'s locks keep nothing outside themselves.
-    #[derive(Debug)]
-    pub(crate) enum Mutex<T> {
-        Parking(parking_lot::Mutex<T>),
-        Plain(std::sync::Mutex<T>),
+    /// What holds a [`Latch`].
+    pub(crate) type Hold<'a> = parking_lot::MutexGuard<'a, ()>;
+
+    /// A lock without a place for data: whoever holds it owns what stands beside it.
+    #[derive(Debug, Default)]
+    pub(crate) struct Latch(parking_lot::Mutex<()>);
+
+    impl Latch {
+        #[inline(always)]
+        pub(crate) fn hold(&self) -> Hold<'_> {
+            if fork::generation() == 0 { self.0.lock() } else { self.hold_in_child() }
+        }
+
+        /// `parking_lot` keeps the parked threads of the process in one table. The child of a fork
+        /// inherits the entries of threads that it doesn't have, in stacks that get used again: the
+        /// first lock that parks there may crash or hang (a test forks while threads are parked and
+        /// shows it). What is held for some nanoseconds can be waited for without parking.
+        #[cold]
+        fn hold_in_child(&self) -> Hold<'_> {
+            loop {
+                if let Some(hold) = self.0.try_lock() {
+                    return hold;
+                }
+                yield_now();
+            }
+        }
     }
+
+    /// `std`'s, which keeps nothing outside itself and so works in the child of a fork.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Self {
-            if fork::generation() == 0 {
-                Self::parking(value)
-            } else {
-                Self::Plain(std::sync::Mutex::new(value))
-            }
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
         }
 
-        const fn parking(value: T) -> Self {
-            Self::Parking(parking_lot::Mutex::new(value))
-        }
-
+        /// No user code runs under a lock, so what a panicking thread leaves behind is whole.
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            match self {
-                Self::Parking(mutex) => MutexGuard::Parking(mutex.lock()),
-                Self::Plain(mutex) => {
-                    let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-                    MutexGuard::Plain(Some(guard))
-                }
-            }
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 
-    impl<T: Default> Default for Mutex<T> {
-        fn default() -> Self {
-            Self::new(T::default())
-        }
-    }
-
-    pub(crate) enum MutexGuard<'a, T> {
-        Parking(parking_lot::MutexGuard<'a, T>),
-        /// In an `Option` because `std`'s condvar takes it by value.
-        Plain(Option<std::sync::MutexGuard<'a, T>>),
-    }
-
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            match self {
-                Self::Parking(guard) => guard,
-                Self::Plain(guard) => guard.as_ref().expect("only empty inside Condvar::wait"),
-            }
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            match self {
-                Self::Parking(guard) => guard,
-                Self::Plain(guard) => guard.as_mut().expect("only empty inside Condvar::wait"),
-            }
-        }
-    }
-
-    /// Of the same kind as the mutex beside it, since both are made in one generation.
-    #[derive(Debug)]
-    pub(crate) enum Condvar {
-        Parking(parking_lot::Condvar),
-        Plain(std::sync::Condvar),
-    }
-
-    impl Default for Condvar {
-        fn default() -> Self {
-            if fork::generation() == 0 {
-                Self::Parking(parking_lot::Condvar::new())
-            } else {
-                Self::Plain(std::sync::Condvar::new())
-            }
-        }
-    }
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(std::sync::Condvar);
 
     impl Condvar {
         pub(crate) fn notify_one(&self) {
-            match self {
-                Self::Parking(condvar) => {
-                    condvar.notify_one();
-                }
-                Self::Plain(condvar) => condvar.notify_one(),
-            }
+            self.0.notify_one();
         }
 
-        #[cfg_attr(not(feature = "capi"), allow(dead_code))]
         pub(crate) fn notify_all(&self) {
-            match self {
-                Self::Parking(condvar) => {
-                    condvar.notify_all();
-                }
-                Self::Plain(condvar) => condvar.notify_all(),
-            }
+            self.0.notify_all();
         }
 
-        /// Waits until notified or until `deadline` (`None`: for ever). May wake spuriously.
-        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) {
-            match (self, guard) {
-                (Self::Parking(condvar), MutexGuard::Parking(guard)) => match deadline {
-                    Some(deadline) => {
-                        condvar.wait_until(guard, deadline);
-                    }
-                    None => condvar.wait(guard),
-                },
-                (Self::Plain(condvar), MutexGuard::Plain(slot)) => {
-                    let guard = slot.take().expect("only empty inside this function");
-                    *slot = Some(match deadline {
-                        Some(deadline) => {
-                            let left = deadline.saturating_duration_since(Instant::now());
-                            let woken = condvar.wait_timeout(guard, left);
-                            woken.unwrap_or_else(PoisonError::into_inner).0
-                        }
-                        None => condvar.wait(guard).unwrap_or_else(PoisonError::into_inner),
-                    });
-                }
-                _ => unreachable!("a condvar and its mutex are made together"),
+        /// Waits until notified or until `deadline`. May wake spuriously.
+        pub(crate) fn wait<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            deadline: Moment,
+        ) -> MutexGuard<'a, T> {
+            if deadline == NEVER {
+                return self.0.wait(guard).unwrap_or_else(PoisonError::into_inner);
             }
+            let left = std::time::Duration::from_nanos(deadline.saturating_sub(clock::now()));
+            self.0.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
         }
     }
 
     /// A lock for a static, one a generation of forks: a child must not meet one that another
     /// thread of its parent held. Eight outlast any chain of forks that nobody exec'd.
-    pub(crate) struct StaticMutex<T> {
-        pub(crate) parents: parking_lot::Mutex<T>,
-        pub(crate) children: [std::sync::Mutex<T>; 7],
-    }
+    pub(crate) struct StaticMutex<T>(pub(crate) [Mutex<T>; 8]);
 
     impl<T> StaticMutex<T> {
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            let generation = usize::try_from(fork::generation() % 8).unwrap_or(0);
-            match generation.checked_sub(1) {
-                None => MutexGuard::Parking(self.parents.lock()),
-                Some(child) => {
-                    let guard = self.children[child].lock();
-                    MutexGuard::Plain(Some(guard.unwrap_or_else(PoisonError::into_inner)))
-                }
-            }
+            self.0[usize::try_from(fork::generation() % 8).unwrap_or(0)].lock()
         }
     }
 
     /// A [`StaticMutex`] over a constant.
     macro_rules! static_mutex {
         ($value:expr) => {
-            $crate::sync::StaticMutex {
-                parents: parking_lot::Mutex::new($value),
-                children: [const { std::sync::Mutex::new($value) }; 7],
-            }
+            $crate::sync::StaticMutex([const { $crate::sync::Mutex::new($value) }; 8])
         };
     }
     pub(crate) use static_mutex;
@@ -180,13 +116,27 @@ mod real {
 
 #[cfg(onceflight_shuttle)]
 mod model {
-    use std::ops::{Deref, DerefMut};
-    use std::sync::Arc;
-    use std::time::Instant;
+    use std::sync::{Arc, PoisonError};
 
-    pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
+    pub(crate) use shuttle::sync::MutexGuard;
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use shuttle::thread::yield_now;
     pub(crate) use shuttle::thread_local;
+
+    use crate::clock::model::Sleeper;
+    use crate::clock::{Moment, NEVER, now};
+
+    pub(crate) type Hold<'a> = MutexGuard<'a, ()>;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Latch(shuttle::sync::Mutex<()>);
+
+    impl Latch {
+        pub(crate) fn hold(&self) -> Hold<'_> {
+            // A model whose thread panics inside a lock has failed anyway.
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
 
     /// For statics, which outlive an execution and so can't be the model's: nothing inside such a
     /// lock may yield to it.
@@ -195,7 +145,7 @@ mod model {
 
     impl<T> StaticMutex<T> {
         pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
-            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 
@@ -215,24 +165,7 @@ mod model {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            // A model whose thread panics inside a lock has failed anyway.
-            MutexGuard(Some(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)))
-        }
-    }
-
-    /// The guard stands in an `Option` because the model's condvar takes it by value.
-    pub(crate) struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
-
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            self.0.as_ref().expect("the guard is only empty inside Condvar::wait")
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            self.0.as_mut().expect("the guard is only empty inside Condvar::wait")
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 
@@ -244,20 +177,20 @@ mod model {
             self.0.notify_one();
         }
 
-        #[allow(dead_code)]
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
         }
 
-        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) {
-            let _sleeper = match deadline {
-                Some(deadline) if crate::clock::now() >= deadline => return,
-                Some(deadline) => Some(crate::clock::model::Sleeper::new(deadline, self.0.clone())),
-                None => None,
-            };
-            let inner = guard.0.take().expect("a wait holds its guard");
-            let inner = self.0.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
-            guard.0 = Some(inner);
+        pub(crate) fn wait<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            deadline: Moment,
+        ) -> MutexGuard<'a, T> {
+            if now() >= deadline {
+                return guard;
+            }
+            let _sleeper = (deadline != NEVER).then(|| Sleeper::new(deadline, Arc::clone(&self.0)));
+            self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
         }
     }
 }

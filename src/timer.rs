@@ -11,23 +11,22 @@
 //!
 //! Lock order: the alarm book is a leaf.
 
+use crate::clock::Moment;
+use crate::sync::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
-
-use crate::sync::{Condvar, Mutex};
 
 /// What rings. Times and names only: a table looks up what they mean when it is told, and an alarm
 /// for something that has changed since finds nothing to do.
 #[derive(Debug, Clone)]
 pub(crate) enum Alarm {
     /// The lease of lead `id` may have passed.
-    Lease { hash: u64, id: u64 },
+    Lease { hash: u32, id: u64 },
     /// Lead `id` was offered to a follower that may not have taken it up.
-    Offer { hash: u64, id: u64 },
-    /// A follower that doesn't block is out of time. The ticket is read under the shard's lock,
+    Offer { hash: u32, id: u64 },
+    /// A follower that doesn't block is out of time. The ticket is read under the line's latch,
     /// since a follower that let an offer lapse gets a new one.
-    Deadline { hash: u64, ticket: Arc<std::sync::atomic::AtomicU64> },
+    Deadline { hash: u32, ticket: Arc<std::sync::atomic::AtomicU64> },
     /// Completed responses have expired.
     Sweep,
 }
@@ -39,10 +38,10 @@ pub(crate) trait Alarmed: Send + Sync {
 
 /// Names a set alarm, to cancel it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AlarmKey(Instant, u64);
+pub(crate) struct AlarmKey(Moment, u64);
 
 impl AlarmKey {
-    pub(crate) fn at(self) -> Instant {
+    pub(crate) fn at(self) -> Moment {
         self.0
     }
 }
@@ -78,7 +77,7 @@ impl Timer {
     }
 
     /// Rings `alarm` at `whom` as soon as it can after `at`.
-    pub(crate) fn set(&self, at: Instant, whom: Weak<dyn Alarmed>, alarm: Alarm) -> AlarmKey {
+    pub(crate) fn set(&self, at: Moment, whom: Weak<dyn Alarmed>, alarm: Alarm) -> AlarmKey {
         let mut page = self.0.page.lock();
         page.next += 1;
         let key = AlarmKey(at, page.next);
@@ -102,7 +101,7 @@ impl Timer {
 
     /// Rings what is due, in order of time. Answers when the next one is.
     #[cfg_attr(not(onceflight_shuttle), allow(dead_code))]
-    pub(crate) fn ring_due(&self) -> Option<Instant> {
+    pub(crate) fn ring_due(&self) -> Option<Moment> {
         self.0.ring_due()
     }
 }
@@ -116,7 +115,7 @@ impl Drop for Timer {
 }
 
 impl Book {
-    fn ring_due(&self) -> Option<Instant> {
+    fn ring_due(&self) -> Option<Moment> {
         loop {
             let mut page = self.page.lock();
             let entry = page.alarms.first_entry()?;
@@ -136,6 +135,7 @@ impl Book {
 #[cfg(not(onceflight_shuttle))]
 mod service {
     use super::{Arc, Book, Kind, Timer, Weak};
+    use crate::clock::NEVER;
     use crate::signals;
     use crate::sync::{StaticMutex, static_mutex};
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -173,13 +173,13 @@ mod service {
         loop {
             // A panic in a user's destructor must not end everyone's timer.
             let Ok(next) = catch_unwind(AssertUnwindSafe(|| book.ring_due())) else { continue };
-            let mut page = book.page.lock();
+            let page = book.page.lock();
             if page.stopped {
                 return;
             }
             let earliest = page.alarms.first_key_value().map(|(key, _)| key.0);
             if earliest == next {
-                book.changed.wait(&mut page, earliest);
+                drop(book.changed.wait(page, earliest.unwrap_or(NEVER)));
             }
         }
     }

@@ -5,6 +5,9 @@ through it. ``quick`` keeps the GIL, which saves a hand-over to other busy threa
 interval, 5 ms); only calls that can't wait for anybody may go through it: a begin with timeout 0, a
 settle, a free. A thread inside ``quick`` may at most meet the library's own short locks, whose
 holders never need the GIL.
+
+``raw_begin`` and ``raw_complete`` are the cycle's two functions, through ``quick``'s loader, without
+prototypes: ctypes then takes each argument as it stands, in half the time. See ``raw``.
 """
 
 from __future__ import annotations
@@ -165,6 +168,24 @@ _path = _find()
 lib = Functions(ctypes.CDLL, _path)
 quick = Functions(ctypes.PyDLL, _path)
 
+
+
+def raw(name: str, library: ctypes.CDLL) -> Any:
+    """A function that ctypes hands its arguments unchecked, so the caller vouches for their types:
+    ``bytes`` for a pointer to bytes, ``byref`` for any other pointer, a ctypes object for itself,
+    and an ``int`` of at most ``LONGEST`` for any integer. ctypes passes that as a C int, and libffi
+    fills the whole register with it; no function here has more arguments than there are registers.
+    """
+    return library[f"onceflight_{name}"]
+
+
+LONGEST = 2**31 - 1
+raw_begin = raw("begin", ctypes.PyDLL(_path))
+raw_complete = raw("complete", ctypes.PyDLL(_path))
+# Gives up the GIL. Of many followers the first ones run on while the last are still being woken; to a
+# leader that kept the GIL meanwhile they would all line up at once.
+raw_complete_crowd = raw("complete", ctypes.CDLL(_path))
+
 version_number: int = lib.version_number()
 if (version_number // 1_000_000, version_number // 1_000 % 1_000) != VERSION:
     raise ImportError(
@@ -245,6 +266,24 @@ class Handle:
 
     def __del__(self) -> None:
         self.close()
+
+
+class Core(Handle):
+    """The library's table. Whatever was handed out keeps it: the memory goes with the last of them."""
+
+    _free = lib.table_free
+
+    def __init__(self, url: str, options: Optional[int]) -> None:
+        check(lib.table_open(url.encode(), options, self._adopt()))
+        self.pointer = self._pointer
+        # As raw functions take it.
+        self.at: Any = ctypes.byref(ctypes.c_char.from_address(self.pointer or 0))
+
+    def close(self) -> None:
+        # Of a cycle that is collected, what was handed out may be finalized after this, and still
+        # settle: it shall meet a NULL then.
+        self.at = self.pointer = None
+        super().close()
 
 
 class Queue(Handle):

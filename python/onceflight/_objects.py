@@ -3,17 +3,23 @@
 The response of a run holds no object, only the id of the lead that made it (lead ids never repeat in
 a process, and grow with every leader of a key). The object stands here, beside the table, and must
 live as long as somebody can still be handed that id, and no longer. The library calls nobody back
-when a record goes, so lifetimes follow from two facts instead:
+when a record goes, so an object passes through three places, the next always before it leaves the one
+before; who is handed an id looks in them in the same order:
 
-* A caller enters before it begins. So what it may be handed was either kept for the window when it
-  entered, or settled since. The outcomes of a key form a chain, oldest first, each link holding the
-  next; a caller holds the link that was last when it entered, and with it all that is settled since.
-  When the last holder of a link leaves, reference counting frees it. Nothing is counted or swept.
-* Only completed records outlive their callers. Their outcomes are kept for the same ttl, which ends
-  after the library's (it starts later), and by the same limit on entries. A new leader of a key
-  proves that the older record is gone, and so does forget. A timer gives the rest back, look-up or
-  not. If the library and this side ever evict different keys, the caller that is handed an id
-  without an object forgets the key and begins again.
+* ``_settling``, by lead: from before the library hears of it until the leader has done the rest.
+* ``_kept``, by key: for those who come later, where the library retains the record. Kept for the same
+  ttl, which ends after the library's (it starts later), and by the same limit on entries. A new leader
+  of a key proves that the older record is gone, and so does forget. A timer gives the rest back,
+  look-up or not.
+* a link, for those who waited, however late they wake. A caller enters before it waits. The outcomes
+  of a key since then form a chain, oldest first, each link holding the next; a caller holds the link
+  that was last when it entered, and with it all that is settled since. When the last holder of a link
+  leaves, reference counting frees it. Nothing is counted or swept. A key that nobody waits for has no
+  link, and costs its leader one look.
+
+A caller that finds nothing begins again: in the meantime the record may have expired, or been
+replaced. If it is handed the same id again, the two sides have evicted different keys, and it forgets
+the key first.
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ import struct
 import threading
 import time
 import weakref
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 INFINITE = float("inf")
 REAP_PAUSE = 0.05  # seconds between two reaps at the least, so that short windows don't spin a thread
@@ -34,13 +40,14 @@ class Outcome:
     """What one run came to."""
 
     __slots__ = ("lead", "value", "error", "trace", "deadline")
+    deadline: float  # once it is kept
 
     def __init__(self, lead: int, value: Any, error: Optional[BaseException]) -> None:
         self.lead = lead
         self.value = value
         self.error = error
-        self.trace = error.__traceback__ if error is not None else None
-        self.deadline = INFINITE
+        if error is not None:
+            self.trace = error.__traceback__
 
     def take(self) -> Any:
         if self.error is None:
@@ -55,19 +62,11 @@ class Outcome:
 class Link:
     """Where the next outcome of a key will stand; from then on followed by another."""
 
-    __slots__ = ("outcome", "next", "forgets", "__weakref__")
+    __slots__ = ("outcome", "next", "__weakref__")
 
     def __init__(self) -> None:
         self.outcome: Optional[Outcome] = None
         self.next: Optional[Link] = None
-        self.forgets = 0  # how often the key was forgotten while this chain has stood
-
-
-class Seat(NamedTuple):
-    """All that a caller may be handed: what was kept when it entered, and what is settled since."""
-
-    kept: Optional[Outcome]
-    link: Link
 
 
 class Objects:
@@ -77,75 +76,109 @@ class Objects:
         self._capacity = capacity
         self._format = struct.Struct("<8sQ")
         self._mark = os.urandom(8)  # tells our responses from bytes that others completed with
-        self._links: weakref.WeakValueDictionary[bytes, Link] = weakref.WeakValueDictionary()
+        self._settling: Dict[int, Outcome] = {}
+        self._links: Dict[bytes, weakref.ref[Link]] = {}
+        self._attached: Dict[bytes, int] = {}  # the leads that may be retained
         self._kept: Dict[bytes, Outcome] = {}
         self._due: List[Tuple[float, int, bytes]] = []  # a heap; entries of the replaced stay in until due
         self._start_over()
         _all.add(self)
 
     def _start_over(self) -> None:
-        # Reentrant: a collection may start inside, and run a finalizer that comes back here.
+        # Reentrant: a collection may start inside, after any call, and run a finalizer that comes
+        # back here. So what was looked up before a call may be gone after it.
         self._lock = threading.RLock()
         self._timer: Optional[threading.Timer] = None
         self._timer_due = INFINITE
 
-    def enter(self, key: bytes) -> Seat:
-        """The caller's hold on what it may be handed; to be held until the outcome is in hand."""
+    def enter(self, key: bytes) -> Link:
+        """The caller's hold on what it may be handed, until the outcome is in hand; then it leaves."""
         with self._lock:
-            link = self._links.get(key)
+            reference = self._links.get(key)
+            link = reference() if reference is not None else None
             if link is None:
-                link = self._links[key] = Link()
-            return Seat(self._kept.get(key), link)
+                link = Link()
+                self._links[key] = weakref.ref(link)
+            return link
 
-    def forgets(self, seat: Seat) -> int:
-        return _last(seat.link).forgets
-
-    def publish(
-        self, key: bytes, seat: Seat, lead: int, forgets: int, value: Any, error: Optional[BaseException]
-    ) -> bytes:
-        """Makes an outcome findable, before the library tells anybody of it. Gives the response.
-
-        ``forgets`` is what it was when the lead was given: if it has grown, the flight is detached
-        and its outcome won't be retained.
-        """
-        gone = None  # user objects die outside the lock
-        outcome, following = Outcome(lead, value, error), Link()
+    def leave(self, key: bytes) -> None:
+        """To be called after the link is dropped."""
         with self._lock:
-            last = _last(seat.link)  # nothing is made from here to the next line: see _start_over
-            following.forgets, last.outcome, last.next = last.forgets, outcome, following
-            self._links[key] = following
-            kept = self._kept.get(key)
-            if forgets == last.forgets and (kept is None or kept.lead < lead):
-                gone = kept
-                self._kept[key] = outcome
-        del gone
+            reference = self._links.get(key)
+            if reference is not None and reference() is None:
+                self._links.pop(key, None)
+
+    def attach(self, key: bytes, lead: int) -> None:
+        """A lead whose outcome the library will retain, unless the key is forgotten before."""
+        with self._lock:
+            if self._attached.get(key, 0) < lead:
+                self._attached[key] = lead
+
+    def detach(self, key: bytes, lead: int) -> bool:
+        """False: it was forgotten, or another leads."""
+        with self._lock:
+            attached = self._attached.pop(key, 0)
+            if attached > lead and self._attached.get(key, 0) < attached:
+                self._attached[key] = attached
+            return attached == lead
+
+    def publish(self, outcome: Outcome) -> bytes:
+        """Makes an outcome findable, before the library tells anybody of it. Gives the response."""
+        lead = outcome.lead
+        self._settling[lead] = outcome
         return self._format.pack(self._mark, lead)
 
-    def settled(self, key: bytes, lead: int, ttl: float) -> None:
-        """The library has answered; 0: it refused, or retains nothing."""
-        gone = []
+    def settled(self, key: bytes, outcome: Outcome, ttl: float) -> None:
+        """The library has answered; ttl 0: it retains nothing."""
+        try:
+            if key in self._links:
+                self._hand_over(key, outcome)
+            if ttl or key in self._kept:
+                self._keep(key, outcome, ttl)
+        finally:
+            self._settling.pop(outcome.lead, None)
+
+    def _hand_over(self, key: bytes, outcome: Outcome) -> None:
+        following = Link()
+        onward = weakref.ref(following)
+        with self._lock:
+            reference = self._links.get(key)
+            link = reference() if reference is not None else None
+            if link is not None:
+                self._links[key] = onward
+                while link.next is not None:  # a finalizer has handed over just now: see _start_over
+                    link = link.next
+                link.outcome, link.next = outcome, following
+
+    def _keep(self, key: bytes, outcome: Outcome, ttl: float) -> None:
+        gone = []  # user objects die outside the lock
+        lead = outcome.lead
         with self._lock:
             kept = self._kept.get(key)
-            if kept is None or kept.lead != lead:
-                return
+            if kept is not None:
+                if kept.lead > lead:
+                    return
+                gone.append(kept)
+                self._kept.pop(key, None)
             if not ttl:
-                gone.append(self._kept.pop(key))
                 return
-            kept.deadline = time.monotonic() + ttl
-            heapq.heappush(self._due, (kept.deadline, lead, key))
+            outcome.deadline = time.monotonic() + ttl
+            self._kept[key] = outcome
+            heapq.heappush(self._due, (outcome.deadline, lead, key))
             if len(self._due) > 2 * len(self._kept) + 64:
-                self._due = [(o.deadline, o.lead, k) for k, o in self._kept.items() if o.deadline < INFINITE]
+                self._due = [(o.deadline, o.lead, k) for k, o in self._kept.items()]
                 heapq.heapify(self._due)
             while len(self._kept) > self._capacity and self._due:
                 gone += self._pop()
             self._arm()
 
-    def find(self, key: bytes, seat: Seat, response: bytes) -> Optional[Outcome]:
-        lead = self.lead_of(response)
-        for outcome in (seat.kept, self._kept.get(key)):
-            if outcome is not None and outcome.lead == lead:
-                return outcome
-        link: Optional[Link] = seat.link
+    def find(self, key: bytes, link: Optional[Link], lead: int) -> Optional[Outcome]:
+        outcome = self._settling.get(lead)
+        if outcome is not None:
+            return outcome
+        outcome = self._kept.get(key)
+        if outcome is not None and outcome.lead == lead:
+            return outcome
         while link is not None:
             if link.outcome is not None and link.outcome.lead == lead:
                 return link.outcome
@@ -162,9 +195,7 @@ class Objects:
     def forget(self, key: bytes) -> None:
         """To be called before the library forgets: no lead of the time after may be taken for detached."""
         with self._lock:
-            link = self._links.get(key)
-            if link is not None:
-                _last(link).forgets += 1
+            self._attached.pop(key, None)
             gone = self._kept.pop(key, None)
         del gone
 
@@ -182,7 +213,10 @@ class Objects:
         """Takes out what is due first, unless it was replaced in the meantime."""
         _, lead, key = heapq.heappop(self._due)
         kept = self._kept.get(key)
-        return [self._kept.pop(key)] if kept is not None and kept.lead == lead else []
+        if kept is None or kept.lead != lead:
+            return []
+        self._kept.pop(key, None)
+        return [kept]
 
     def _arm(self) -> None:
         if not self._due or self._due[0][0] >= self._timer_due:
@@ -206,12 +240,6 @@ class Objects:
             while self._due and self._due[0][0] <= now:
                 gone += self._pop()
             self._arm()
-
-
-def _last(link: Link) -> Link:
-    while link.next is not None:
-        link = link.next
-    return link
 
 
 def _reap(reference: weakref.ref[Objects]) -> None:

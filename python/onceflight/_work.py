@@ -2,68 +2,79 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional, Tuple
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from . import _native
-from ._objects import Seat
-from .errors import OnceflightError, Stale
-from .outcome import Lead, Response
+from . import _edges
+from ._native import E_STALE, failure, quick, raw_complete, raw_complete_crowd
+from ._objects import Outcome
+from .errors import OnceflightError
+from .outcome import NOTHING, STARTED, Grant
 
 if TYPE_CHECKING:
     from .table import Table
 
+T = TypeVar("T")
 
-class Work:
-    def __init__(self, table: Table, lead: Lead, key: bytes, seat: Seat, ttl_ms: int) -> None:
-        self._table = table
-        self._lead = lead
-        self._key = key
-        self._seat = seat
-        self._ttl = (table._ttl_ms if ttl_ms == _native.DEFAULT else ttl_ms) / 1000
-        self._forgets = table._objects.forgets(seat)
-
-    def done(self, value: Any) -> None:
-        try:
-            self._settle(value, None, self._ttl)
-        except Stale as stale:
-            stale.value = value
-            raise
-
-    def failed(self, error: BaseException) -> None:
-        try:
-            self._settle(None, error, 0)
-        except OnceflightError:
-            pass  # the caller gets the callee's exception, whatever became of the flight
-
-    def end(self) -> None:
-        """Abandons what isn't settled."""
-        self._lead.__exit__(None, None, None)
-
-    def _settle(self, value: Any, error: Optional[BaseException], ttl: float) -> None:
-        objects, lead = self._table._objects, self._lead
-        number = lead._grant.event.lead
-        response = objects.publish(self._key, self._seat, number, self._forgets, value, error)
-        retained = 0.0
-        try:
-            if error is None:
-                lead.complete(response)
-            else:
-                lead.complete_for(0, response)
-            retained = ttl
-        finally:
-            objects.settled(self._key, number, retained)
+NOTE = 16  # bytes: the response of a run
 
 
-def received(table: Table, response: Response, key: bytes, seat: Seat) -> Tuple[bool, Any]:
-    """What a response of somebody's run stands for: found, and the object. Raises the leader's exception."""
-    data = response.data
-    if not table._objects.lead_of(data):
-        return True, response
-    outcome = table._objects.find(key, seat, data)
-    if outcome is None:
-        table.forget(key)  # evicted on this side only: see _objects
-        return False, None
+def lead_sync(table: Table, grant: Grant, key: bytes, ttl_ms: int, fn: Callable[[], T]) -> T:
+    """Calls fn with a lead in hand, which this thread settles."""
+    grant.state = STARTED
+    number, thread = grant.lead.value, get_ident()
     try:
-        return True, outcome.take()
+        _edges.lead((id(table), key), number, thread)
+        if ttl_ms:
+            table._objects.attach(key, number)
+        try:
+            value = fn()
+        except Exception as error:
+            failed(table, grant, key, number, error)
+            raise
+        done(table, grant, key, number, ttl_ms, value)
+        return value
     finally:
-        del outcome, seat  # an exception holds this frame: a cycle otherwise
+        _edges.settle(thread, number)
+        if ttl_ms:
+            table._objects.detach(key, number)
+        if grant.state != NOTHING:
+            grant.drop()
+        grant.place = None
+        table._spares.append(grant)
+
+
+def done(table: Table, grant: Grant, key: bytes, number: int, ttl_ms: int, value: Any) -> None:
+    objects, retained = table._objects, 0.0
+    outcome = Outcome(number, value, None)
+    note = objects.publish(outcome)
+    try:
+        settle = raw_complete_crowd if table._crowd else raw_complete
+        code = settle(grant.core.at, grant.lead, 0, note, NOTE)
+        if code:
+            raise _refused(code, grant, value)
+        grant.state = NOTHING
+        if ttl_ms and objects.detach(key, number):
+            retained = ttl_ms / 1000
+    finally:
+        objects.settled(key, outcome, retained)
+
+
+def failed(table: Table, grant: Grant, key: bytes, number: int, error: BaseException) -> None:
+    """Whatever becomes of the flight, the caller gets the callee's exception."""
+    objects = table._objects
+    outcome = Outcome(number, None, error)
+    note = objects.publish(outcome)
+    try:
+        if quick.complete_for(grant.core.pointer, number, 0, note, NOTE, 0) in (0, E_STALE):
+            grant.state = NOTHING
+    finally:
+        objects.settled(key, outcome, 0)
+
+
+def _refused(code: int, grant: Grant, value: Any) -> OnceflightError:
+    error = failure(code)
+    if code == E_STALE:
+        grant.state = NOTHING
+        error.value = value  # type: ignore[attr-defined]
+    return error

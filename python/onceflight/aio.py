@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Awaitable, Callable, Dict, Optional, TypeVar, 
 from . import _native
 from ._edges import Place
 from ._native import Bytes, Key, Queue, check, describe, quick, to_key
+from ._objects import Link, Outcome
 from ._request import event_outcome, make_request
-from ._work import Work, received
+from ._work import done, failed
 from .errors import WouldDeadlock, error_for
 from .outcome import Begun, Bypass, Grant, Lead
 
@@ -45,8 +46,11 @@ class AsyncTable:
         table, pump = self._table, self._pump()
         name = to_key(key)
         request = make_request(name, timeout, ttl, lease, fingerprint, 0)
-        seat = table._objects.enter(name)
+        ttl_ms = table._ttl_ms if request.ttl_ms == _native.DEFAULT else request.ttl_ms
+        objects, missed = table._objects, 0
+        link: Optional[Link] = objects.enter(name)
         begun: Optional[Begun] = None
+        outcome: Optional[Outcome] = None
         try:
             while True:
                 # A task can't wait for itself. Nobody looks for rings of several tasks.
@@ -55,14 +59,22 @@ class AsyncTable:
                 # The lead is settled on this thread: to block it on this key would be for ever.
                 begun = await pump.begin(table, request, (id(table), name))
                 if isinstance(begun, Lead):
-                    return await pump.call(Work(table, begun, name, seat, request.ttl_ms), name, fn)
+                    return await pump.call(table, begun, name, ttl_ms, fn)
                 if isinstance(begun, Bypass):
                     return await fn()
-                found, value = received(table, begun, name, seat)
-                if found:
-                    return cast(T, value)
+                lead = objects.lead_of(begun.data)
+                if not lead:
+                    return cast(T, begun)
+                outcome = objects.find(name, link, lead)
+                if outcome is not None:
+                    return cast(T, outcome.take())
+                if lead == missed:
+                    table.forget(name)  # evicted on this side only: see _objects
+                missed = lead
         finally:
-            del seat, begun  # an exception holds this frame, and would hold what others left for us
+            del begun, outcome  # see Table._follow
+            link = None
+            objects.leave(name)
 
     async def begin(
         self,
@@ -98,34 +110,47 @@ class Pump:
         self.leading: Dict[bytes, asyncio.Task[object]] = {}
 
     async def begin(self, table: Table, request: _native.Request, place: Optional[Place] = None) -> Begun:
-        grant = Grant(table, place)
+        grant = table._take()
+        grant.place = place
         tag = next(self._tags)
         code = check(
-            quick.begin_async(table._pointer, byref(request), self._queue._pointer, tag, *grant.out())
-        )
+            quick.begin_async(
+                table._core.pointer, byref(request), self._queue._pointer, tag,
+                grant.lead_out, grant.response_out,
+            )
+        )  # fmt: skip
         if code == _native.PENDING:
+            grant.spare(table._spares)
             grant = await self._wait(table, tag)
             grant.place = place
             code = event_outcome(grant.event)
-        return grant.outcome(code)
+        return grant.outcome(table, code)
 
-    async def call(self, work: Work, name: bytes, fn: Callable[[], Awaitable[T]]) -> T:
-        task = asyncio.current_task()
-        assert task is not None
+    async def call(
+        self, table: Table, lead: Lead, name: bytes, ttl_ms: int, fn: Callable[[], Awaitable[T]]
+    ) -> T:
+        task, grant = asyncio.current_task(), lead._grant
+        assert task is not None and grant is not None
+        number = grant.event.lead
         self.leading[name] = task
         try:
+            if ttl_ms:
+                table._objects.attach(name, number)
             try:
                 value = await fn()
             except Exception as error:
-                work.failed(error)
+                failed(table, grant, name, number, error)
                 raise
-            work.done(value)
+            done(table, grant, name, number, ttl_ms, value)
             return value
         finally:
             if self.leading.get(name) is task:
                 del self.leading[name]
-            work.end()
-            del work, task  # see Table.run
+            if ttl_ms:
+                table._objects.detach(name, number)
+            grant.drop()
+            grant.settled()  # done and failed leave the edge
+            del task
 
     async def _wait(self, table: Table, tag: int) -> Grant:
         loop = asyncio.get_running_loop()
@@ -148,8 +173,9 @@ class Pump:
 
     def _drain(self, table: Table) -> None:
         while True:
-            grant = Grant(table)
+            grant = table._take()
             if not self._queue.next(grant.event, 0):
+                grant.spare(table._spares)
                 return
             future = self._waits.pop(grant.event.tag, None)
             if future is None or future.done():

@@ -3,63 +3,116 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_ubyte
+from collections import deque
+from ctypes import byref, c_ubyte, c_uint64
+from sys import getrefcount
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Type, Union
 
 from . import _edges, _native
-from ._native import Bytes, check, quick
+from ._native import (
+    E_STALE,
+    LEAD,
+    LONGEST,
+    REPLAYED,
+    SHARED,
+    Bytes,
+    Core,
+    check,
+    failure,
+    quick,
+    raw_complete,
+    raw_complete_crowd,
+)
 
 if TYPE_CHECKING:
     from .table import Table
+
+SPARES = 256  # the most that a table keeps
+
+# What a grant may own: nothing; what a begin writes; a lead whose work somebody may have begun.
+NOTHING, ASKED, STARTED = 0, 1, 2
+
+
+
+def _alone() -> int:
+    """What getrefcount says of an object that only one local variable holds."""
+    thing = object()
+    return getrefcount(thing)
+
+
+# Threads may settle one lead at once, and the losers are told that it is stale. So a grant becomes a
+# spare, and thereby another lead's, only if no other thread has it in hand.
+ALONE = _alone()
+
+_LEAD = _native.Event.lead.offset
+_RESPONSE = _native.Event.response.offset
 
 
 class Grant:
     """Owns whatever one begin hands out, from before the call.
 
     The library writes the lead and the response straight into it, so at no moment is either held by
-    a bare number that Ctrl-C, raised between two bytecodes, could lose. Dropped unused, it passes
-    the lead on and frees the response.
+    a bare number that Ctrl-C, raised between two bytecodes, could lose. Dropped, it passes the lead
+    on and frees the response.
+
+    Making one takes longer than the begin it is for, so what was used up goes to its table's spares.
     """
 
-    __slots__ = ("table", "place", "event", "started", "__weakref__")
+    __slots__ = ("core", "event", "lead", "lead_out", "response_out", "state", "place", "thread")
 
-    def __init__(self, table: Table, place: Optional[_edges.Place] = None) -> None:
-        self.table = table
-        self.place = place  # given where the lead will be settled by the thread that took it
+    def __init__(self, core: Core) -> None:
+        self.state = NOTHING
+        self.core = core
         self.event = _native.Event(ctypes.sizeof(_native.Event))
-        self.started = False  # somebody may have begun the work
+        self.lead = c_uint64.from_buffer(self.event, _LEAD)  # the event's, as raw functions take it
+        self.lead_out = byref(self.event, _LEAD)
+        self.response_out = byref(self.event, _RESPONSE)
+        self.place: Optional[_edges.Place] = None  # where the thread that takes the lead will settle it
+        self.thread = 0  # that thread
 
-    def out(self) -> Any:
-        """The two out-parameters of begin."""
-        event = self.event
-        return (
-            ctypes.byref(event, _native.Event.lead.offset),
-            ctypes.byref(event, _native.Event.response.offset),
-        )
-
-    def outcome(self, code: int) -> Begun:
-        if code == _native.LEAD:
-            return Lead(self)
-        if code in (_native.SHARED, _native.REPLAYED):
-            return Response(self, code == _native.REPLAYED)
+    def outcome(self, table: Table, code: int) -> Begun:
+        if code == LEAD:
+            self.state = STARTED
+            self.lives()
+            lead = Lead()
+            lead._table, lead._grant = table, self
+            return lead
+        if code == SHARED or code == REPLAYED:
+            return Response(self, table._spares, code == REPLAYED)
+        self.spare(table._spares)
         return BYPASS
 
-    def settle(self, function: Any, *arguments: Any) -> int:
+    def lives(self) -> None:
         if self.place is not None:
-            _edges.settle(self.place, self.event.lead)
-        code: int = function(self.table._pointer, self.event.lead, *arguments)
-        return code
+            self.thread = get_ident()
+            _edges.lead(self.place, self.lead.value, self.thread)
+
+    def settled(self) -> None:
+        """The lead is nobody's any more."""
+        if self.thread:
+            _edges.settle(self.thread, self.lead.value)
+            self.thread = 0
+        self.place = None
+        self.state = NOTHING
+
+    def spare(self, spares: deque[Grant]) -> None:
+        """Nobody holds it but the caller, who lets go."""
+        self.drop()
+        spares.append(self)
 
     def drop(self) -> None:
+        if self.state == NOTHING:
+            return
         event = self.event
-        if event.lead:
-            settle = quick.abandon if self.started else quick.cancel
-            self.settle(settle)
-            event.lead = 0
-        if event.response:
-            pointer, event.response = event.response, None
+        pointer, event.response = event.response, None
+        if pointer:
             quick.response_free(pointer)
+        if event.lead:  # one that is settled already is stale, and nothing happens
+            settle = quick.abandon if self.state == STARTED else quick.cancel
+            settle(self.core.pointer, event.lead)
+        self.settled()
 
     __del__ = drop
 
@@ -71,13 +124,17 @@ class Response:
     long as they are held.
     """
 
-    __slots__ = ("_grant", "_data", "replayed")
+    __slots__ = ("_grant", "_spares", "_data", "replayed")
 
-    def __init__(self, grant: Grant, replayed: bool) -> None:
+    def __init__(self, grant: Grant, spares: deque[Grant], replayed: bool) -> None:
         self._grant = grant
+        self._spares = spares
         self._data: Optional[bytes] = None
         self.replayed = replayed
         """From the window, not from a flight that was joined."""
+
+    def __del__(self) -> None:
+        self._grant.spare(self._spares)
 
     @property
     def status(self) -> int:
@@ -86,9 +143,8 @@ class Response:
 
     @property
     def view(self) -> memoryview:
-        response = self._grant.event.response
-        array = (c_ubyte * len(self)).from_address(quick.response_data(response))
-        array._owner = self._grant  # type: ignore[attr-defined] # the view keeps the array, and so the response
+        array = (c_ubyte * len(self)).from_address(quick.response_data(self._grant.event.response))
+        array._owner = self  # type: ignore[attr-defined] # the view keeps the array, and so the response
         return memoryview(array).cast("B").toreadonly()
 
     @property
@@ -128,21 +184,35 @@ class Lead:
     the lead: whoever is next in line leads then.
     """
 
-    __slots__ = ("_grant",)
-
-    def __init__(self, grant: Grant) -> None:
-        grant.started = True
-        self._grant = grant
-        self._lives()
+    __slots__ = ("_table", "_grant")  # set by its maker: a constructor would take as long as the call
+    _table: Table
+    _grant: Optional[Grant]  # None: settled
 
     @property
     def settled(self) -> bool:
-        return not self._grant.event.lead
+        return self._grant is None
 
     def complete(self, data: Bytes = b"", status: int = 0) -> None:
         """Gives the response to all who wait, and to the window after."""
-        data = bytes(data)
-        self._settle(quick.complete, status, data, len(data))
+        grant = self._grant
+        if (
+            grant is not None
+            and type(data) is bytes
+            and type(status) is int
+            and (length := len(data)) <= LONGEST
+        ):
+            settle = raw_complete_crowd if self._table._crowd else raw_complete
+            code: int = settle(grant.core.at, grant.lead, status, data, length)
+            if code or grant.place is not None:
+                self._settled(code)
+            else:  # what _settled does, in a tenth of the time
+                self._grant = None
+                grant.state = NOTHING
+                if getrefcount(grant) == ALONE:
+                    self._table._spares.append(grant)
+        else:
+            data = bytes(data)
+            self._settle(quick.complete, status, data, len(data))
 
     def complete_for(self, ttl: float, data: Bytes = b"", status: int = 0) -> None:
         """The same, with a window of its own, in seconds; 0 shares and retains nothing."""
@@ -163,36 +233,41 @@ class Lead:
 
     def renew(self, lease: Optional[float] = None) -> None:
         """Starts the lease again; None is the table's own length."""
-        self._call(quick.renew, _native.to_ms(lease, _native.DEFAULT))
+        check(self._call(quick.renew, _native.to_ms(lease, _native.DEFAULT)))
 
     def checkpoint(self, data: Bytes) -> None:
         """Leaves bytes for a successor."""
         data = bytes(data)
-        self._call(quick.checkpoint, data, len(data))
+        check(self._call(quick.checkpoint, data, len(data)))
 
     def details(self) -> LeadDetails:
         info = _native.LeadInfo(ctypes.sizeof(_native.LeadInfo))
         # The checkpoint is a response like any other: a grant owns and frees it.
-        holder = Grant(self._grant.table)
-        self._call(quick.lead_details, ctypes.byref(info))
+        holder = self._table._take()
+        check(self._call(quick.lead_details, ctypes.byref(info)))
         holder.event.response = info.checkpoint
-        left = Response(holder, True).data if info.checkpoint else None
+        left = Response(holder, self._table._spares, True).data if info.checkpoint else None
         return LeadDetails(info.fence, info.attempt, left)
 
-    def _call(self, function: Any, *arguments: Any) -> None:
-        check(function(self._grant.table._pointer, self._grant.event.lead, *arguments))
+    def _call(self, function: Any, *arguments: Any) -> int:
+        grant = self._grant
+        number = grant.event.lead if grant is not None else 0  # 0: stale, says the library
+        code: int = function(self._table._core.pointer, number, *arguments)
+        return code
 
     def _settle(self, function: Any, *arguments: Any) -> None:
-        code = self._grant.settle(function, *arguments)
-        if code == 0 or code == _native.E_STALE:
-            self._grant.event.lead = 0
-        else:
-            self._lives()  # a refusal for any other reason leaves the lead live
-        check(code)
+        self._settled(self._call(function, *arguments))
 
-    def _lives(self) -> None:
-        if self._grant.place is not None:
-            _edges.lead(self._grant.place, self._grant.event.lead)
+    def _settled(self, code: int) -> None:
+        grant = self._grant
+        error = failure(code) if code else None
+        if grant is not None and (code == 0 or code == E_STALE):  # else it is refused, and leads on
+            self._grant = None
+            grant.settled()
+            if getrefcount(grant) == ALONE:
+                self._table._spares.append(grant)
+        if error is not None:
+            raise error
 
     def __enter__(self) -> Lead:
         return self
@@ -203,7 +278,12 @@ class Lead:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        self._grant.drop()
+        grant = self._grant
+        if grant is not None:
+            self._grant = None
+            grant.drop()
+            if getrefcount(grant) == ALONE:
+                self._table._spares.append(grant)
 
     def __repr__(self) -> str:
         return f"<Lead {'settled' if self.settled else 'live'}>"

@@ -5,16 +5,34 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from contextlib import nullcontext
+from collections import deque
 from ctypes import byref
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, NamedTuple, Optional, TypeVar, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Set, Type, TypeVar, cast
 
 from . import _edges, _native
-from ._native import FOREVER, Bytes, Handle, Key, Queue, check, lib, quick, to_key, to_ms
-from ._objects import Objects
+from ._native import (
+    BYPASS,
+    E_TIMEOUT,
+    FOREVER,
+    LEAD,
+    LONGEST,
+    REPLAYED,
+    Bytes,
+    Core,
+    Key,
+    Queue,
+    check,
+    lib,
+    quick,
+    raw_begin,
+    to_key,
+    to_ms,
+)
+from ._objects import Link, Objects, Outcome
 from ._request import event_outcome, make_request
-from ._work import Work, received
-from .outcome import Begun, Bypass, Grant, Lead
+from ._work import lead_sync
+from .outcome import ASKED, SPARES, STARTED, Begun, Grant, Lead, Response
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLICE_MS = 50  # the longest a Ctrl-C waits for the main thread to come back from C
+CROWD = 32  # from so many waiting threads on, a leader lets them run while it wakes them
 MAX_COMPLETED = 1 << 20  # the library's own default
 
 
@@ -46,15 +65,13 @@ class Stats(NamedTuple):
     completed_bytes: int
 
 
-class Table(Handle):
+class Table:
     """A table in this process's memory. Threads, event loops and keys share it freely.
 
     Times are seconds. ``completed_ttl`` is the window in which an outcome is replayed (default 0:
     only callers that came while the work was in flight share it); ``lease`` how long a leader may
     take before another may take over (default: for ever). What is not given is the library's default.
     """
-
-    _free: ClassVar[Any] = lib.table_free
 
     def __init__(
         self,
@@ -91,15 +108,18 @@ class Table(Handle):
         }
         self._ttl_ms = settings["completed_ttl_ms"] or 0
         self._objects = Objects(MAX_COMPLETED if max_completed is None else max_completed)
+        self._blocked: Set[int] = set()  # threads
+        self._crowd = False  # they are many; a moment old at times, and only about speed
         self._probes = 0
         self._probes_lock = threading.RLock()
         self._pumps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pump] = weakref.WeakKeyDictionary()
+        self._spares: deque[Grant] = deque(maxlen=SPARES)
         options = lib.options_new()
         try:
             for name, value in settings.items():
                 if value is not None:
                     check(getattr(lib, f"options_set_{name}")(options, value))
-            check(lib.table_open(url.encode(), options, self._adopt()))
+            self._core = Core(url, options)
         finally:
             lib.options_free(options)
 
@@ -120,22 +140,22 @@ class Table(Handle):
         settled with bytes, by ``begin`` and ``complete``, gives its Response. A flight declined to
         be shared: fn is called for this caller alone.
         """
-        name = to_key(key)
-        request = make_request(name, timeout, ttl, lease, fingerprint, _native.SAME_THREAD)
-        seat = self._objects.enter(name)
-        begun: Optional[Begun] = None
-        try:
-            while True:
-                begun = self._begin(request, (id(self), name))
-                if isinstance(begun, Lead):
-                    return _call(Work(self, begun, name, seat, request.ttl_ms), fn)
-                if isinstance(begun, Bypass):
-                    return fn()
-                found, value = received(self, begun, name, seat)
-                if found:
-                    return cast(T, value)
-        finally:
-            del seat, begun  # an exception holds this frame, and would hold what others left for us
+        name = key if type(key) is bytes else to_key(key)
+        request: Optional[_native.Request] = None
+        length = len(name)
+        grant = self._take()
+        if timeout is None and ttl is None and lease is None and fingerprint is None and length <= LONGEST:
+            ttl_ms = self._ttl_ms
+            code: int = raw_begin(self._core.at, name, length, 0, grant.lead_out, grant.response_out)
+        else:
+            request = make_request(name, timeout, ttl, lease, fingerprint, _native.SAME_THREAD)
+            ttl_ms = self._ttl_ms if request.ttl_ms == _native.DEFAULT else request.ttl_ms
+            code = self._probe(request, grant)
+        if code == LEAD:
+            return lead_sync(self, grant, name, ttl_ms, fn)
+        if request is None:
+            request = make_request(name, None, None, None, None, _native.SAME_THREAD)
+        return self._follow(code, grant, request, name, ttl_ms, fn)
 
     def begin(
         self,
@@ -154,20 +174,50 @@ class Table(Handle):
         "hold" is led again only with ``recover``. ``same_thread`` promises to settle a lead on this
         thread, so that a wait that would never end is found: WouldDeadlock.
         """
+        if (
+            timeout is None
+            and ttl is None
+            and lease is None
+            and fingerprint is None
+            and not recover
+            and not same_thread
+            and type(key) is bytes
+            and (length := len(key)) <= LONGEST
+        ):
+            try:  # as _take does
+                grant = self._spares.pop()
+            except IndexError:
+                grant = Grant(self._core)
+            grant.state = ASKED
+            code: int = raw_begin(self._core.at, key, length, 0, grant.lead_out, grant.response_out)
+            if code == LEAD:  # as Grant.outcome does
+                grant.state = STARTED
+                lead = Lead()
+                lead._table = self
+                lead._grant = grant
+                return lead
+            if code == E_TIMEOUT:
+                code = self._wait(make_request(key, None, None, None, None, 0), grant)
+            return grant.outcome(self, check(code))
         flags = (_native.RECOVER if recover else 0) | (_native.SAME_THREAD if same_thread else 0)
         name = to_key(key)
         request = make_request(name, timeout, ttl, lease, fingerprint, flags)
-        return self._begin(request, (id(self), name) if same_thread else None)
+        grant = self._take()
+        grant.place = (id(self), name) if same_thread else None
+        code = self._probe(request, grant)
+        if code == E_TIMEOUT and request.timeout_ms:
+            code = self._wait(request, grant)
+        return grant.outcome(self, check(code))
 
     def forget(self, key: Key) -> None:
         """Drops a completed response; a flight goes on for those who wait, and a new begin starts afresh."""
         name = to_key(key)
         self._objects.forget(name)
-        check(quick.forget(self._pointer, name, len(name)))
+        check(quick.forget(self._core.pointer, name, len(name)))
 
     def stats(self) -> Stats:
         struct = _native.StatsStruct(ctypes.sizeof(_native.StatsStruct))
-        check(quick.table_stats(self._pointer, byref(struct)))
+        check(quick.table_stats(self._core.pointer, byref(struct)))
         stats = Stats(*(getattr(struct, name) for name in Stats._fields))
         return stats._replace(timeouts=stats.timeouts - self._probes)
 
@@ -183,58 +233,108 @@ class Table(Handle):
 
         The memory goes with the last reference, so that closing is safe beside any other call.
         """
-        if self._pointer:
-            code = lib.table_close(self._pointer)
-            self._objects.clear()
-            check(code)
+        code = lib.table_close(self._core.pointer)
+        self._objects.clear()
+        check(code)
 
-    def __del__(self) -> None:
-        super().close()
+    def __enter__(self) -> Table:
+        return self
 
-    def _begin(self, request: _native.Request, place: Optional[_edges.Place]) -> Begun:
-        """Leads at once, or replays at once, or waits. SAME_THREAD requests bring their place."""
-        grant = Grant(self, place)
-        timeout_ms = request.timeout_ms
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def _take(self) -> Grant:
         try:
-            request.timeout_ms = 0
-            code = quick.begin_request(self._pointer, byref(request), *grant.out())
+            grant = self._spares.pop()
+        except IndexError:
+            grant = Grant(self._core)
+        grant.state = ASKED
+        return grant
+
+    def _probe(self, request: _native.Request, grant: Grant) -> int:
+        """Leads at once, or replays at once, or says E_TIMEOUT."""
+        timeout_ms = request.timeout_ms
+        request.timeout_ms = 0
+        code: int = quick.begin_request(
+            self._core.pointer, byref(request), grant.lead_out, grant.response_out
+        )
+        request.timeout_ms = timeout_ms
+        return code
+
+    def _follow(
+        self, code: int, grant: Grant, request: _native.Request, name: bytes, ttl_ms: int, fn: Callable[[], T]
+    ) -> T:
+        """The rest of a run whose probe did not lead."""
+        objects, missed = self._objects, 0
+        link: Optional[Link] = None
+        outcome: Optional[Outcome] = None
+        try:
+            while True:
+                if code == E_TIMEOUT and request.timeout_ms:
+                    link = objects.enter(name)
+                    grant.place = id(self), name
+                    code = self._wait(request, grant)
+                if check(code) == LEAD:
+                    return lead_sync(self, grant, name, ttl_ms, fn)
+                if code == BYPASS:
+                    return fn()
+                response = Response(grant, self._spares, code == REPLAYED)
+                lead = objects.lead_of(response.data)
+                if not lead:
+                    return cast(T, response)
+                outcome = objects.find(name, link, lead)
+                if outcome is not None:
+                    return cast(T, outcome.take())
+                if lead == missed:
+                    self.forget(name)  # evicted on this side only: see _objects
+                missed = lead
+                grant = self._take()
+                code = self._probe(request, grant)
         finally:
-            request.timeout_ms = timeout_ms
-        if code == _native.E_TIMEOUT and timeout_ms:
-            with self._probes_lock:
-                self._probes += 1  # nobody's timeout: stats takes it off again
-            with nullcontext() if place is None else _edges.waiting(place, timeout_ms == FOREVER):
-                code = self._wait(request, grant)
-        return grant.outcome(check(code))
+            # An exception holds this frame, and would hold what others left for us.
+            del outcome
+            if link is not None:
+                link = None
+                objects.leave(name)
 
     def _wait(self, request: _native.Request, grant: Grant) -> int:
+        """Waits where a probe found that there is something to wait for."""
+        with self._probes_lock:
+            self._probes += 1  # nobody's timeout: stats takes it off again
+        if grant.place is None:
+            return self._block(request, grant)
+        with _edges.waiting(grant.place, request.timeout_ms == FOREVER):
+            return self._block(request, grant)
+
+    def _block(self, request: _native.Request, grant: Grant) -> int:
+        pointer = self._core.pointer
         if threading.current_thread() is not threading.main_thread():
-            code: int = lib.begin_request(self._pointer, byref(request), *grant.out())
-            return code
+            me = threading.get_ident()
+            try:
+                self._blocked.add(me)
+                self._crowd = len(self._blocked) >= CROWD
+                code: int = lib.begin_request(pointer, byref(request), grant.lead_out, grant.response_out)
+                return code
+            finally:
+                self._blocked.discard(me)
+                self._crowd = len(self._blocked) >= CROWD
         # Only the main thread hears of Ctrl-C, and only between two calls into C: it waits in
         # slices. A begin a slice would go to the back of the line each time; an event queue keeps
         # the place. Should an exception end the wait, the queue's end gives it up, offers included.
         with Queue() as queue:
-            code = quick.begin_async(self._pointer, byref(request), queue._pointer, 1, *grant.out())
+            code = quick.begin_async(
+                pointer, byref(request), queue._pointer, 1, grant.lead_out, grant.response_out
+            )
             if code != _native.PENDING:
                 return code
             while not queue.next(grant.event, SLICE_MS):
                 pass
         return event_outcome(grant.event)
-
-
-def _call(work: Work, fn: Callable[[], T]) -> T:
-    try:
-        try:
-            value = fn()
-        except Exception as error:
-            work.failed(error)
-            raise
-        work.done(value)
-        return value
-    finally:
-        work.end()
-        del work  # see run
 
 
 def _ms(seconds: Optional[float]) -> Optional[int]:

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::code::{Failure, ONCEFLIGHT_OK, entry};
-use super::response::onceflight_response;
 use crate::clock::FOREVER;
 use crate::table::internal::Config;
-use crate::{Builder, OnCancel, OnLeaseExpired};
+use crate::{OnCancel, OnLeaseExpired};
 
 /// No limit in time.
 pub const ONCEFLIGHT_FOREVER: u64 = u64::MAX;
@@ -54,11 +53,6 @@ pub(super) fn duration(ms: u64) -> Duration {
     if ms == ONCEFLIGHT_FOREVER { FOREVER } else { Duration::from_millis(ms) }
 }
 
-#[allow(clippy::borrowed_box)] // the table's key type, as the table has it
-fn weight(key: &Box<[u8]>, response: &onceflight_response) -> usize {
-    key.len() + response.data.len()
-}
-
 impl onceflight_options {
     pub(super) fn lengths(&self) -> Lengths {
         Lengths {
@@ -67,8 +61,8 @@ impl onceflight_options {
         }
     }
 
-    pub(super) fn config(&self) -> Config<Box<[u8]>, onceflight_response> {
-        let mut config = Builder::new().config;
+    pub(super) fn config(&self) -> Config {
+        let mut config = Config::default();
         let set = |slot: &mut Duration, value: Option<u64>| {
             if let Some(ms) = value {
                 *slot = duration(ms);
@@ -85,7 +79,6 @@ impl onceflight_options {
         config.max_bytes = self.max_completed_bytes.unwrap_or(config.max_bytes);
         config.on_cancel = self.on_cancel.unwrap_or(config.on_cancel);
         config.on_lease_expired = self.on_lease_expired.unwrap_or(config.on_lease_expired);
-        config.trust_weigher(weight);
         config
     }
 }

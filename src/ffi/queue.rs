@@ -22,18 +22,18 @@ use super::options::duration;
 use super::request::{Versioned, check_out, onceflight_request, parse, write};
 use super::response::onceflight_response;
 use super::table::{Next, Outs, core, onceflight_lead, onceflight_table, outcome};
-use crate::clock;
+use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::fork;
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::table::internal::{Arrived, Follow, Waiter, Waker};
+use crate::table::internal::{Arrived, Bytes, Follow, Response, Waiter, Waker};
 
 /// Where the outcomes of onceflight_begin_async arrive, from any number of tables. All functions on
 /// it may be called from any thread, but for onceflight_queue_free, which must come after every
 /// call that isn't blocked already.
 pub struct onceflight_queue(Arc<Queue>);
 
-type Follower = Waiter<Box<[u8]>, onceflight_response>;
+type Follower = Waiter<Bytes>;
 
 struct Queue {
     state: Mutex<State>,
@@ -134,7 +134,7 @@ impl Queue {
     }
 
     /// The first event that is still one.
-    fn next(&self, deadline: Option<std::time::Instant>) -> Result<Event, Failure> {
+    fn next(&self, deadline: Moment) -> Result<Event, Failure> {
         let mut state = self.state.lock();
         loop {
             if state.freed {
@@ -166,14 +166,14 @@ impl Queue {
             if clock::passed(deadline) {
                 return Err(Failure::new(ONCEFLIGHT_E_TIMEOUT, "no event arrived in that time"));
             }
-            self.arrived.wait(&mut state, deadline);
+            state = self.arrived.wait(state, deadline);
         }
     }
 }
 
 struct Event {
     tag: u64,
-    result: Result<Arrived<onceflight_response>, Error>,
+    result: Result<Arrived<Response>, Error>,
 }
 
 fn forked() -> Failure {
@@ -270,7 +270,7 @@ pub unsafe extern "C" fn onceflight_queue_next(
             write(event, &told);
             share(queue)?
         };
-        let arrived = queue.next(clock::after(duration(timeout_ms)))?;
+        let arrived = queue.next(clock::after(clock::span(duration(timeout_ms))))?;
         told.tag = arrived.tag;
         match arrived.result {
             Ok(arrived) => (told.outcome, told.lead, told.response) = outcome(arrived),
@@ -294,7 +294,7 @@ pub unsafe extern "C" fn onceflight_queue_leave(queue: *const onceflight_queue, 
         while let Some((&id, wait)) = state.waits.iter_mut().find(|(_, wait)| wait.tag == tag) {
             let Some(follower) = wait.follower.take() else {
                 wait.awaited = true;
-                queue.looked.wait(&mut state, None);
+                state = queue.looked.wait(state, NEVER);
                 continue;
             };
             state.waits.remove(&id);

@@ -1,11 +1,12 @@
 //! Structs that grow: each leads with its size, as the caller's header knew it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::code::{Failure, ONCEFLIGHT_E_TOO_LARGE, ONCEFLIGHT_E_UNSUPPORTED};
 use super::key::bytes;
 use super::options::{ONCEFLIGHT_DEFAULT, ONCEFLIGHT_FOREVER, duration};
 use super::table::Core;
+use crate::clock::{self, FOREVER, Moment};
 use crate::table::internal::{Ask, Follow, Terms, this_thread};
 
 /// The lead will be settled on the thread that begins, so that a wait that would never end is found.
@@ -139,7 +140,7 @@ pub(super) struct Parsed<'a> {
 
 impl Parsed<'_> {
     /// A follower that doesn't block is out of time at `deadline`.
-    pub fn ask(&self, follow: Follow, deadline: Option<Instant>) -> Ask<'_> {
+    pub fn ask(&self, follow: Follow, deadline: Moment) -> Ask<'_> {
         Ask { terms: self.terms, fingerprint: self.fingerprint, follow, deadline }
     }
 }
@@ -202,22 +203,27 @@ pub(super) unsafe fn parse<'a>(
             key_bytes(core, request.fingerprint, request.fingerprint_len, "fingerprint")?,
         )
     };
-    let config = core.config();
-    let or = |ms: u64, default: Duration| {
-        if ms == ONCEFLIGHT_DEFAULT { default } else { duration(ms) }
-    };
+    let usual = &core.verbs().usual;
     let terms = Terms {
-        lease: config.lease_granted(or(request.lease_ms, config.lease)),
-        ttl: or(request.ttl_ms, config.completed_ttl),
+        lease: match request.lease_ms {
+            ONCEFLIGHT_DEFAULT => usual.lease,
+            ms => core.config().lease_of(duration(ms)),
+        },
+        ttl: match request.ttl_ms {
+            ONCEFLIGHT_DEFAULT => usual.ttl,
+            ms => clock::span(duration(ms)),
+        },
         thread: if request.flags & ONCEFLIGHT_SAME_THREAD == 0 { 0 } else { this_thread() },
         recover: request.flags & ONCEFLIGHT_RECOVER != 0,
-        named: true,
     };
     Ok(Parsed {
         key,
         // A pointer says that there is one, even if it is empty.
         fingerprint: (!request.fingerprint.is_null()).then_some(fingerprint),
-        timeout: or(request.timeout_ms, duration(ONCEFLIGHT_FOREVER)),
+        timeout: match request.timeout_ms {
+            ONCEFLIGHT_DEFAULT => FOREVER,
+            ms => duration(ms),
+        },
         terms,
     })
 }

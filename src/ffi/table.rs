@@ -1,8 +1,11 @@
 //! Tables: begin, and what a lead can do.
 
 use std::ffi::c_char;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
 
 use super::code::{
     Failure, ONCEFLIGHT_BYPASS, ONCEFLIGHT_E_TOO_LARGE, ONCEFLIGHT_E_UNSUPPORTED, ONCEFLIGHT_LEAD,
@@ -14,12 +17,13 @@ use super::request::{
     self, Parsed, Versioned, check_out, key_bytes, onceflight_request, parse, write,
 };
 use super::response::{into_handle, onceflight_response};
-use crate::clock;
+use crate::Stats;
+use crate::clock::{self, NEVER};
 use crate::error::Error;
 use crate::table::internal::{
-    Arrived, Config, Follow, Granted, Inner, Step, Waiter, Waker, keep_key,
+    Arrived, Bytes, Config, Follow, Given, Granted, Inner, LeadRef, Reply, Response, Step, Waiter,
+    Waker,
 };
-use crate::{DedupTable, Stats};
 
 /// A table of keys and responses. All functions on it may be called from any thread, but for
 /// onceflight_table_free, which must come after every call that isn't blocked already. After a fork
@@ -29,52 +33,74 @@ pub struct onceflight_table(Core);
 /// Names a lead. Never 0; a stale one is refused.
 pub type onceflight_lead = u64;
 
-pub(super) type Verbs = Inner<Box<[u8]>, onceflight_response>;
+pub(super) type Verbs = Inner<Bytes>;
 
 pub(super) struct Core {
-    table: DedupTable<Box<[u8]>, onceflight_response>,
+    inner: Arc<Verbs>,
     pub lengths: Lengths,
+    /// Keys from outside may be chosen to collide, so the hash has a secret of its own.
+    hasher: SipHasher13,
 }
 
 impl Core {
-    pub fn config(&self) -> &Config<Box<[u8]>, onceflight_response> {
-        &self.table.inner().config
+    fn new(config: Config, lengths: Lengths) -> Self {
+        // The standard library's secrets: drawn at random once, another pair each time.
+        let random = RandomState::new();
+        let hasher = SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1));
+        Self { inner: Inner::new(Bytes, config), lengths, hasher }
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.inner.config
     }
 
     pub fn verbs(&self) -> &Arc<Verbs> {
-        self.table.inner()
+        &self.inner
+    }
+
+    fn given<'a>(&self, key: &'a [u8]) -> Given<'a> {
+        Given { key, hash: self.hasher.hash(key) }
     }
 
     /// Leads, replays, or takes a place in line.
+    #[inline]
     pub fn step(
         &self,
         parsed: &Parsed<'_>,
         follow: Follow,
         waker: Option<Arc<dyn Waker>>,
     ) -> Result<Next, Failure> {
-        let deadline = if follow == Follow::Later { clock::after(parsed.timeout) } else { None };
+        let deadline = match follow {
+            Follow::Later => clock::after(clock::span(parsed.timeout)),
+            Follow::No | Follow::Blocking => NEVER,
+        };
         let ask = parsed.ask(follow, deadline);
-        let hash = self.table.hash(parsed.key);
-        let own = || keep_key(parsed.key.into(), &self.config().weigher);
-        Ok(match self.verbs().begin(hash, parsed.key, own, &ask, waker.as_ref())? {
+        let given = self.given(parsed.key);
+        Ok(match self.verbs().begin(&given, &ask, waker.as_ref())? {
             Step::Lead(granted) => Next::Have(Arrived::Lead(granted)),
             Step::Replay(response) => Next::Have(Arrived::Replayed(response)),
             Step::Follow(room, seat) => {
                 let verbs = Arc::clone(self.verbs());
-                Next::Wait(Waiter::new(verbs, hash, &ask, waker, (room, seat)))
+                Next::Wait(Waiter::new(verbs, given.hash, &ask, waker, (room, seat)))
             }
         })
     }
 }
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.inner.abolish();
+    }
+}
+
 pub(super) enum Next {
-    Have(Arrived<onceflight_response>),
-    Wait(Waiter<Box<[u8]>, onceflight_response>),
+    Have(Arrived<Response>),
+    Wait(Waiter<Bytes>),
 }
 
 /// An outcome as C has it: its code, and its lead or its response.
 pub(super) fn outcome(
-    arrived: Arrived<onceflight_response>,
+    arrived: Arrived<Response>,
 ) -> (i32, onceflight_lead, *mut onceflight_response) {
     let none = std::ptr::null_mut();
     match arrived {
@@ -119,7 +145,7 @@ impl Outs {
         Ok(Self { lead, response })
     }
 
-    pub fn put(self, arrived: Arrived<onceflight_response>) -> i32 {
+    pub fn put(self, arrived: Arrived<Response>) -> i32 {
         let (code, lead, response) = outcome(arrived);
         // SAFETY: `new` found both writable.
         unsafe {
@@ -151,10 +177,7 @@ pub unsafe extern "C" fn onceflight_table_new(
         unsafe { table.write(std::ptr::null_mut()) };
         // SAFETY: NULL, or options that the caller hasn't freed and doesn't change meanwhile.
         let options = unsafe { options.as_ref() }.cloned().unwrap_or_default();
-        let core = Core {
-            table: DedupTable::with(options.config(), std::hash::RandomState::new()),
-            lengths: options.lengths(),
-        };
+        let core = Core::new(options.config(), options.lengths());
         // SAFETY: as above.
         unsafe { table.write(Box::into_raw(Box::new(onceflight_table(core)))) };
         Ok(ONCEFLIGHT_OK)
@@ -216,7 +239,7 @@ pub unsafe extern "C" fn onceflight_table_close(table: *const onceflight_table) 
         // SAFETY: the caller's table, for this call.
         let core = unsafe { core(table) }?;
         core.verbs().check_fork()?;
-        core.table.close();
+        core.verbs().close();
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -290,7 +313,7 @@ pub unsafe extern "C" fn onceflight_table_stats(
             core(table)?
         };
         core.verbs().check_fork()?;
-        let now: Stats = core.table.stats();
+        let now: Stats = core.verbs().stats();
         let told = onceflight_stats {
             struct_size: 0,
             leads: now.leads,
@@ -348,7 +371,7 @@ pub unsafe extern "C" fn onceflight_begin_request(
             Next::Have(arrived) => Ok(outs.put(arrived)),
             Next::Wait(mut waiter) => {
                 // From here on the table may be freed: the waiter has what it needs.
-                Ok(outs.put(waiter.wait(clock::after(timeout), true)?))
+                Ok(outs.put(waiter.wait(clock::after(clock::span(timeout)), true)?))
             }
         }
     })
@@ -398,26 +421,30 @@ pub unsafe extern "C" fn onceflight_complete_for(
     entry(|| {
         // SAFETY: the caller's table, for this call.
         let core = unsafe { core(table) }?;
-        let hash = core.verbs().resolve(lead)?;
         // SAFETY: the caller's bytes, for this call.
-        let data = unsafe { copied(core, data, len, "data") }?;
-        let response = onceflight_response { status, data };
-        let ttl = (ttl_ms != ONCEFLIGHT_DEFAULT).then(|| duration(ttl_ms));
-        core.verbs().complete(hash, lead, response, ttl).map_err(|(error, _)| error)?;
+        let data = unsafe { few(core, data, len, "data") }?;
+        let ttl = (ttl_ms != ONCEFLIGHT_DEFAULT).then(|| clock::span(duration(ttl_ms)));
+        let reply = Reply::new(status, data);
+        core.verbs().complete(named(lead), reply, ttl).map_err(|(error, _)| error)?;
         Ok(ONCEFLIGHT_OK)
     })
+}
+
+/// A lead known by its id alone.
+fn named(id: onceflight_lead) -> LeadRef {
+    LeadRef { id, spot: None }
 }
 
 /// The caller's bytes, if they are not too many.
 ///
 /// # Safety
 /// As for `bytes`.
-unsafe fn copied(
+unsafe fn few<'a>(
     core: &Core,
     data: *const u8,
     len: usize,
     what: &'static str,
-) -> Result<Box<[u8]>, Failure> {
+) -> Result<&'a [u8], Failure> {
     if len > core.lengths.response {
         return Err(Failure::new(
             ONCEFLIGHT_E_TOO_LARGE,
@@ -425,7 +452,7 @@ unsafe fn copied(
         ));
     }
     // SAFETY: the caller's promise.
-    Ok(unsafe { bytes(data, len, what) }?.into())
+    unsafe { bytes(data, len, what) }
 }
 
 /// One call that settles a lead or changes its terms.
@@ -435,13 +462,12 @@ unsafe fn copied(
 unsafe fn with_lead(
     table: *const onceflight_table,
     lead: onceflight_lead,
-    call: impl FnOnce(&Verbs, u64) -> Result<(), Error>,
+    call: impl FnOnce(&Verbs, LeadRef) -> Result<(), Error>,
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's promise.
         let core = unsafe { core(table) }?;
-        let hash = core.verbs().resolve(lead)?;
-        call(core.verbs(), hash)?;
+        call(core.verbs(), named(lead))?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -453,7 +479,7 @@ pub unsafe extern "C" fn onceflight_cancel(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_lead(table, lead, |verbs, hash| verbs.cancel(hash, lead)) }
+    unsafe { with_lead(table, lead, Verbs::cancel) }
 }
 
 /// Settles: it may have happened. The first follower in line, or the next begin, leads; or the
@@ -464,7 +490,7 @@ pub unsafe extern "C" fn onceflight_abandon(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_lead(table, lead, |verbs, hash| verbs.abandon(hash, lead)) }
+    unsafe { with_lead(table, lead, Verbs::abandon) }
 }
 
 /// Settles: not to be shared. All followers get BYPASS at once.
@@ -474,7 +500,7 @@ pub unsafe extern "C" fn onceflight_decline(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_lead(table, lead, |verbs, hash| verbs.decline(hash, lead)) }
+    unsafe { with_lead(table, lead, Verbs::decline) }
 }
 
 /// Makes the lease end lease_ms from now (ONCEFLIGHT_DEFAULT: as long as it was granted).
@@ -487,9 +513,13 @@ pub unsafe extern "C" fn onceflight_renew(
     if lease_ms == 0 {
         return Failure::invalid("a lease of 0 ms would be over at once").tell();
     }
-    let lease = (lease_ms != ONCEFLIGHT_DEFAULT).then(|| duration(lease_ms));
     // SAFETY: the caller's table, for this call.
-    unsafe { with_lead(table, lead, |verbs, hash| verbs.renew(hash, lead, lease)) }
+    unsafe {
+        with_lead(table, lead, |verbs, lead| {
+            let lease = (lease_ms != ONCEFLIGHT_DEFAULT).then(|| duration(lease_ms));
+            verbs.renew(lead, lease.map(|lease| verbs.config.lease_of(lease)))
+        })
+    }
 }
 
 /// Leaves bytes for a successor, in place of those before. The bytes are copied.
@@ -503,10 +533,9 @@ pub unsafe extern "C" fn onceflight_checkpoint(
     entry(|| {
         // SAFETY: the caller's table, for this call.
         let core = unsafe { core(table) }?;
-        let hash = core.verbs().resolve(lead)?;
         // SAFETY: the caller's bytes, for this call.
-        let data = unsafe { copied(core, data, len, "data") }?;
-        core.verbs().set_checkpoint(hash, lead, &data)?;
+        let data = unsafe { few(core, data, len, "data") }?;
+        core.verbs().set_checkpoint(named(lead), data)?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -550,13 +579,11 @@ pub unsafe extern "C" fn onceflight_lead_details(
             write(info, &told);
             core(table)?
         };
-        let hash = core.verbs().resolve(lead)?;
-        let details = core.verbs().details(hash, lead)?;
+        let details = core.verbs().details(named(lead))?;
         told.fence = lead;
         told.attempt = details.attempt;
         if let Some(data) = details.checkpoint {
-            let data = Box::from(&*data);
-            told.checkpoint = into_handle(Arc::new(onceflight_response { status: 0, data }));
+            told.checkpoint = into_handle(Response::of(0, &data));
         }
         // SAFETY: accepted above.
         unsafe { write(info, &told) };
@@ -577,7 +604,7 @@ pub unsafe extern "C" fn onceflight_forget(
         let core = unsafe { core(table) }?;
         // SAFETY: the caller's key, for this call.
         let key = unsafe { key_bytes(core, key, key_len, "key") }?;
-        core.table.forget(key)?;
+        core.verbs().forget(&core.given(key))?;
         Ok(ONCEFLIGHT_OK)
     })
 }

@@ -1,21 +1,21 @@
 //! Begin: lead, replay, follow, or take over; and how a follower becomes a leader or leaves.
 //!
-//! Each verb looks up its record, makes one transition under the shard's lock, releases the lock,
-//! and then does what the transition left to be done.
+//! Each verb finds its entry, makes one transition while it holds the line, lets the line go, and
+//! then does what the transition left to be done.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::deadlock;
-use super::engine::{Ask, Follow, Granted, Inner, Slot, Step, flight_mut_where, flight_of};
-use super::flight::{Cause, Flight, Followers, LeadId, Place, Terms};
+use super::engine::{After, Ask, Follow, Granted, Inner, Step, find_flight};
+use super::flight::{Cause, Flight, Followers, LeadId, Seated, Terms};
+use super::form::{Form, Probe, Response};
+use super::index::Spot;
+use super::line::{Entry, Guard, Place, View};
+use super::local::{Here, Local};
 use super::seat::{Room, Seat, Waker};
-use super::shard::{After, Record, RecordState, State, StoredKey};
-use super::stats::Stats;
-use super::{Key, Value};
-use crate::clock;
+use crate::clock::{self, NEVER};
 use crate::error::{Error, ErrorKind};
 
 /// How a follower left the line.
@@ -28,251 +28,321 @@ pub(super) enum Left {
     Settled,
 }
 
-impl<K: Key, V: Value> Inner<K, V> {
+impl<F: Form> Inner<F> {
     /// Leads, replays, or takes a place in line.
-    pub fn begin<Q>(
+    #[inline]
+    pub fn begin<P: Probe<F>>(
         &self,
-        hash: u64,
-        key: &Q,
-        own: impl Fn() -> StoredKey<K>,
+        probe: &P,
         ask: &Ask<'_>,
         waker: Option<&Arc<dyn Waker>>,
-    ) -> Result<Step<K, V>, Error>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
+    ) -> Result<Step<F>, Error> {
+        if let Some(step) = self.begin_at_once(probe, ask) {
+            return Ok(step);
+        }
+        self.begin_in_full(probe, ask, waker)
+    }
+
+    /// The two cases that are to be fast: a vacant key whose caller asks for nothing unusual, and a
+    /// replay. `None`: it isn't one of them, or something is in the way.
+    #[inline(always)]
+    fn begin_at_once<P: Probe<F>>(&self, probe: &P, ask: &Ask<'_>) -> Option<Step<F>> {
+        if self.forked() {
+            return None;
+        }
+        let spot = probe.spot();
+        let here = self.locals.mine()?;
+        // A key's clone is user code, so it is made with nothing held.
+        let own = if P::LIGHT { Some(probe.own()) } else { None };
+        let mut line = self.index.hold(spot.hash);
+        if self.is_closed() {
+            return None;
+        }
+        if let Some(place) = find(&mut line, spot, probe) {
+            let View::Completed(response) = line.view(place) else { return None };
+            if !clock::before(response.expires()) || response.fingerprint() != ask.fingerprint {
+                return None;
+            }
+            let response = F::Response::clone(&response);
+            drop(line);
+            here.tally.replayed.up();
+            return Some(Step::Replay(response));
+        }
+        let usual = ask.fingerprint.is_none() && ask.terms.are(&self.usual);
+        let credit = here.credit.get();
+        if !(P::LIGHT || P::OURS) || !usual || credit == 0 || !line.has_room() {
+            return None;
+        }
+        let mut flight = here.take_spare()?;
+        here.credit.set(credit - 1);
+        match own {
+            Some(key) => flight.key = Some(key),
+            None => probe.write(&mut flight.key),
+        }
+        let id = line.next_id(spot.hash);
+        flight.depart(id, spot.hash, &ask.terms);
+        if flight.lease_until != NEVER {
+            self.expect_losses(flight.lease_until);
+        }
+        line.insert(spot.tag, Entry::Flying(flight));
+        drop(line);
+        grant(here, &ask.terms);
+        Some(Step::Lead(Granted { id, attempt: 1 }))
+    }
+
+    #[inline(never)]
+    fn begin_in_full<P: Probe<F>>(
+        &self,
+        probe: &P,
+        ask: &Ask<'_>,
+        waker: Option<&Arc<dyn Waker>>,
+    ) -> Result<Step<F>, Error> {
         self.check_fork()?;
-        // Made once the key turns out to be vacant, with the shard unlocked: cloning a key is user
-        // code, and making room may have to look into other shards.
-        let mut fresh: Option<(Slot<'_>, StoredKey<K>)> = None;
+        let spot = probe.spot();
+        // Making a key owned is user code, so it happens with nothing held: beforehand if it costs
+        // nothing, or else once the key turned out to be vacant.
+        let mut own = if P::LIGHT { Some(probe.own()) } else { None };
         loop {
-            let mut after = After::default();
-            let mut state = self.lock(hash);
-            if state.closed {
+            let here = self.here();
+            let mut line = self.index.hold(spot.hash);
+            if self.is_closed() {
                 return Err(ErrorKind::Closed.into());
             }
-            let found = state.find_mut(hash, |record| record.visible_as(hash, key));
-            let step = match found.map(|record| (record.fingerprint.as_deref(), &mut record.state))
-            {
-                Some((fingerprint, RecordState::Completed(completed)))
-                    if clock::now() < completed.expires =>
-                {
-                    if fingerprint != ask.fingerprint {
-                        return Err(ErrorKind::Mismatch.into());
-                    }
-                    let value = Arc::clone(&completed.value);
-                    state.tally.replayed += 1;
-                    return Ok(Step::Replay(value));
-                }
-                Some((_, RecordState::Completed(_))) => {
-                    after.garbage = self.drop_completed(hash, &mut state, key);
-                    None
-                }
-                Some((fingerprint, RecordState::Flying(_))) => {
-                    if fingerprint != ask.fingerprint {
-                        return Err(ErrorKind::Mismatch.into());
-                    }
-                    Some(self.join(hash, &mut state, key, ask, waker, &mut after))
-                }
-                None => match fresh.take() {
-                    Some((slot, key)) => {
-                        slot.keep();
-                        return Ok(Step::Lead(self.launch(hash, &mut state, key, ask)));
-                    }
-                    None => None,
-                },
-            };
-            drop(state);
-            after.run();
-            match step {
-                Some(step) => return step,
-                None if fresh.is_some() => {}
-                None => {
-                    let slot = self.reserve_flight()?;
-                    fresh = Some((slot, own()));
+            if let Some(place) = find(&mut line, spot, probe) {
+                match self.meet(here, spot, line, place, ask, waker) {
+                    Some(step) => return step,
+                    None => continue,
                 }
             }
+            if !P::OURS && own.is_none() {
+                drop(line);
+                drop(here);
+                own = Some(probe.own());
+                continue;
+            }
+            if !self.reserve(&here) {
+                drop(line);
+                drop(here);
+                self.make_room()?;
+                continue;
+            }
+            let mut flight = here.take_spare().unwrap_or_else(Flight::blank);
+            match own.take() {
+                Some(key) => flight.key = Some(key),
+                None => probe.write(&mut flight.key),
+            }
+            let id = line.next_id(spot.hash);
+            flight.depart(id, spot.hash, &ask.terms);
+            flight.pack(&ask.terms, &self.usual, ask.fingerprint);
+            if flight.lease_until != NEVER {
+                self.expect_losses(flight.lease_until);
+            }
+            let place = line.insert(spot.tag, Entry::Flying(flight));
+            drop(line);
+            grant(&here, &ask.terms);
+            if place.is_past_the_last() && self.index.is_crowded() {
+                drop(here);
+                self.index.grow(|| self.is_closed());
+            }
+            return Ok(Step::Lead(Granted { id, attempt: 1 }));
         }
     }
 
-    /// A vacant key: the caller leads its first attempt.
-    fn launch(
+    /// The key isn't vacant. `None`: it is now.
+    fn meet(
         &self,
-        hash: u64,
-        state: &mut State<K, V>,
-        key: StoredKey<K>,
+        here: Here<'_, F>,
+        spot: Spot,
+        mut line: Guard<'_, F>,
+        place: Place,
         ask: &Ask<'_>,
-    ) -> Granted {
-        let id = state.next_id();
-        let mut flight = Flight::new(id, ask.terms);
-        self.watch_lease(hash, &mut flight);
-        let fingerprint = ask.fingerprint.map(Arc::from);
-        state.insert(Record { hash, key, fingerprint, state: RecordState::Flying(flight) });
-        grant(state, hash, id, 1, &ask.terms)
+        waker: Option<&Arc<dyn Waker>>,
+    ) -> Option<Result<Step<F>, Error>> {
+        let mut after = After::default();
+        let step = match line.view(place) {
+            View::Completed(response) if !clock::before(response.expires()) => {
+                after = self.drop_completed(&mut line, place);
+                None
+            }
+            View::Completed(response) if response.fingerprint() == ask.fingerprint => {
+                let response = F::Response::clone(&response);
+                here.tally.replayed.up();
+                Some(Ok(Step::Replay(response)))
+            }
+            View::Flying(flight) if flight.fingerprint() == ask.fingerprint => {
+                Some(self.join(&here, spot, &mut line, place, ask, waker, &mut after))
+            }
+            _ => Some(Err(ErrorKind::Mismatch.into())),
+        };
+        drop(line);
+        drop(here);
+        self.finish(after);
+        step
+    }
+
+    /// Tries to have one flight fewer.
+    #[cold]
+    fn make_room(&self) -> Result<(), Error> {
+        if self.reclaim_lost() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Overloaded,
+            "too many keys in flight; raise max_in_flight, or try again later",
+        ))
     }
 
     /// The key is in flight: follow, or take over where that is due.
-    fn join<Q>(
+    #[allow(clippy::too_many_arguments)] // all of what begin has at hand
+    fn join(
         &self,
-        hash: u64,
-        state: &mut State<K, V>,
-        key: &Q,
+        here: &Local<F>,
+        spot: Spot,
+        line: &mut Guard<'_, F>,
+        place: Place,
         ask: &Ask<'_>,
         waker: Option<&Arc<dyn Waker>>,
-        after: &mut After<K, V>,
-    ) -> Result<Step<K, V>, Error>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let visible = |record: &Record<K, V>| record.visible_as(hash, key);
-        let flight = flight_of(state, hash, visible);
-        let number = flight.number;
-        if let Some(standing) = &flight.standing {
-            let (cause, lapsed) = (standing.cause, standing.lapsed);
+        after: &mut After<F>,
+    ) -> Result<Step<F>, Error> {
+        let hash = spot.hash;
+        // Ids and tickets come from one sequence. One is drawn in advance, used or not.
+        let number = line.next_id(hash);
+        let flight = line.flight(place);
+        let standing = flight.standing().map(|standing| (standing.cause, standing.lapsed));
+        if let Some((cause, lapsed)) = standing {
             if !self.may_lead(cause, &ask.terms) {
                 return Err(ErrorKind::Unknown.into());
             }
             if lapsed {
                 // The one it was offered to had its time.
-                state.take_back(hash, number, true, after);
-                return Ok(Step::Lead(self.take_over(hash, state, number, cause, ask)));
+                let ticket = line.next_id(hash);
+                self.take_back(here, line, place, Some(ticket), after);
+                return Ok(Step::Lead(self.succeed(here, line, place, number, cause, &ask.terms)));
             }
         } else if flight.overdue() {
             let cause = Cause::TakenOver;
             if !self.may_lead(cause, &ask.terms) {
                 return Err(ErrorKind::Unknown.into());
             }
-            after.offer = state.promote(hash, number, cause, |terms| self.may_lead(cause, terms));
-            if after.offer.is_none() {
-                return Ok(Step::Lead(self.take_over(hash, state, number, cause, ask)));
-            }
-            self.watch_offer(hash, state, number, after);
+            after.offer = flight.promote(number, cause, |terms| self.may_lead(cause, terms));
+            let Some(offer) = &after.offer else {
+                return Ok(Step::Lead(self.succeed(here, line, place, number, cause, &ask.terms)));
+            };
+            here.tally.left.up();
+            self.watch_offer(hash, flight, offer);
         }
         if ask.follow == Follow::No {
-            state.tally.timeouts += 1;
+            here.tally.timeouts.up();
             return Err(ErrorKind::Timeout.into());
         }
-        let flight = flight_of(state, hash, visible);
+        let ticket = line.next_id(hash);
+        let flight = line.flight(place);
         if flight.waiting() >= self.config.max_waiters {
             return Err(ErrorKind::Overloaded.into());
         }
-        let ticket = state.next_ticket();
-        let seat = Arc::new(Seat::new(ticket, ask.follow == Follow::Blocking, waker.cloned()));
-        let flight = flight_of(state, hash, visible);
-        let thread = flight.terms.thread;
-        let followers = flight.followers.get_or_insert_with(|| {
-            Box::new(Followers { room: Arc::new(Room::new(thread)), line: BTreeMap::new() })
+        let thread = flight.thread();
+        let followers = flight.widen(&self.usual).followers.get_or_insert_with(|| Followers {
+            room: Arc::new(Room::new(thread)),
+            line: BTreeMap::new(),
         });
         let room = Arc::clone(&followers.room);
-        let place = Place { seat: Arc::clone(&seat), terms: ask.terms, deadline: ask.deadline };
-        followers.line.insert(ticket, place);
+        let blocking = ask.follow == Follow::Blocking;
+        let seat = Seat::new(ticket, blocking, waker.cloned(), Arc::clone(&room.gate));
+        let seat = Arc::new(seat);
+        let seated = Seated { seat: Arc::clone(&seat), terms: ask.terms, deadline: ask.deadline };
+        followers.line.insert(ticket, seated);
         self.watch_lease(hash, flight);
-        state.tally.waiting += 1;
+        here.tally.joined.up();
         Ok(Step::Follow(room, seat))
     }
 
-    /// The caller leads a flight that lost its leader.
-    fn take_over(
-        &self,
-        hash: u64,
-        state: &mut State<K, V>,
-        number: u64,
-        cause: Cause,
-        ask: &Ask<'_>,
-    ) -> Granted {
-        let id = state.next_id();
-        self.succeed(hash, state, number, id, cause, &ask.terms)
-    }
-
     /// A follower takes up the lead it was offered. `None`: the offer has lapsed.
-    pub(super) fn accept(&self, hash: u64, id: LeadId, seat: &Arc<Seat>) -> Option<Granted> {
-        let which = |record: &Record<K, V>| record.offered_to(seat) && record.offers(id);
-        self.accept_in(&mut self.lock(hash), hash, which)
+    pub(super) fn accept(&self, hash: u32, id: LeadId, seat: &Arc<Seat>) -> Option<Granted> {
+        let here = self.here();
+        let mut line = self.index.hold(hash);
+        let place = find_flight(&mut line, |flight| flight.offered_to(seat) && flight.offers(id))?;
+        self.accept_in(&here, &mut line, place)
     }
 
-    fn accept_in(
-        &self,
-        state: &mut State<K, V>,
-        hash: u64,
-        which: impl Fn(&Record<K, V>) -> bool,
-    ) -> Option<Granted> {
-        let flight = flight_mut_where(state, hash, which)?;
-        let number = flight.number;
-        let standing = flight.standing.take()?;
-        let (id, cause, terms) = (standing.id, standing.cause, standing.place.terms);
-        Some(self.succeed(hash, state, number, id, cause, &terms))
+    fn accept_in(&self, here: &Local<F>, line: &mut Guard<'_, F>, place: Place) -> Option<Granted> {
+        let standing = line.flight(place).extras_mut()?.standing.take()?;
+        let terms = standing.place.terms;
+        Some(self.succeed(here, line, place, standing.id, standing.cause, &terms))
     }
 
     /// A flight gets a new leader; the one before, if it still has one, is overtaken.
     fn succeed(
         &self,
-        hash: u64,
-        state: &mut State<K, V>,
-        number: u64,
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
         id: LeadId,
         cause: Cause,
         terms: &Terms,
     ) -> Granted {
-        let flight = flight_of(state, hash, |record| record.numbered(number));
-        let before = flight.lead;
-        flight.succeed(id, *terms);
-        let attempt = flight.attempt;
+        let flight = line.flight(place);
+        flight.succeed(id, *terms, &self.usual);
         self.unwatch(flight);
-        self.watch_lease(hash, flight);
-        if let Some(before) = before {
-            state.names.remove(&before);
+        self.watch_lease(flight.hash, flight);
+        match cause {
+            Cause::Cancelled => here.tally.promotions.up(),
+            Cause::TakenOver => here.tally.takeovers.up(),
         }
-        count(&mut state.tally, cause);
-        grant(state, hash, id, attempt, terms)
+        grant(here, terms);
+        Granted { id, attempt: flight.attempt() }
     }
 
     /// A follower leaves. If it was promoted meanwhile it leads; if the flight ended, it looks.
-    pub(super) fn leave(&self, hash: u64, seat: &Arc<Seat>, timed_out: bool) -> Left {
-        let mut state = self.lock(hash);
-        if take_place(&mut state, hash, seat.ticket.load(Ordering::Relaxed)).is_some() {
-            state.tally.timeouts += u64::from(timed_out);
+    pub(super) fn leave(&self, hash: u32, seat: &Arc<Seat>, timed_out: bool) -> Left {
+        let here = self.here();
+        let mut line = self.index.hold(hash);
+        if take_seat(&here, &mut line, seat.ticket.load(Ordering::Relaxed)).is_some() {
+            here.tally.timeouts.add(u64::from(timed_out));
             return Left::Gone;
         }
-        let granted = self.accept_in(&mut state, hash, |record| record.offered_to(seat));
+        let offered = find_flight(&mut line, |flight| flight.offered_to(seat));
+        let granted = offered.and_then(|place| self.accept_in(&here, &mut line, place));
         granted.map_or(Left::Settled, Left::Leads)
     }
 }
 
+/// The entry of a key, unless it is hidden.
+#[inline(always)]
+pub(super) fn find<F: Form, P: Probe<F>>(
+    line: &mut Guard<'_, F>,
+    spot: Spot,
+    probe: &P,
+) -> Option<Place> {
+    line.find(spot.tag, |view| match view {
+        View::Completed(response) => response.hash() == spot.hash && probe.is_response(response),
+        View::Flying(flight) => {
+            flight.hash == spot.hash
+                && !flight.detached()
+                && flight.key.as_ref().is_some_and(|key| probe.is_key(key))
+        }
+    })
+}
+
 /// Counts a lead that is given now, to the calling thread.
-fn grant<K, V>(
-    state: &mut State<K, V>,
-    hash: u64,
-    id: LeadId,
-    attempt: u32,
-    terms: &Terms,
-) -> Granted {
-    state.tally.leads += 1;
-    if terms.named {
-        state.names.insert(id, hash);
-    }
+#[inline(always)]
+fn grant<F: Form>(here: &Local<F>, terms: &Terms) {
+    here.tally.leads.up();
     deadlock::lead_taken(terms.thread);
-    Granted { id, attempt }
 }
 
-/// Counts a lead that isn't its flight's first.
-fn count(tally: &mut Stats, cause: Cause) {
-    match cause {
-        Cause::Cancelled => tally.promotions += 1,
-        Cause::TakenOver => tally.takeovers += 1,
-    }
-}
-
-/// Takes the place with that ticket out of its line.
-pub(super) fn take_place<K, V>(state: &mut State<K, V>, hash: u64, ticket: u64) -> Option<Place> {
-    let in_line = |record: &Record<K, V>| {
-        record
-            .flight()
-            .and_then(|flight| flight.followers.as_ref())
-            .is_some_and(|followers| followers.line.contains_key(&ticket))
-    };
-    let place = flight_mut_where(state, hash, in_line)?.followers.as_mut()?.line.remove(&ticket)?;
-    state.tally.waiting -= 1;
-    Some(place)
+/// Takes the follower with that ticket out of its line.
+pub(super) fn take_seat<F: Form>(
+    here: &Local<F>,
+    line: &mut Guard<'_, F>,
+    ticket: u64,
+) -> Option<Seated> {
+    let place = line.find_any(|view| match view {
+        View::Flying(flight) => {
+            flight.followers_mut().is_some_and(|followers| followers.line.contains_key(&ticket))
+        }
+        View::Completed(_) => false,
+    })?;
+    let seated = line.flight(place).followers_mut()?.line.remove(&ticket)?;
+    here.tally.left.up();
+    Some(seated)
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::typed::Typed;
 use super::{DedupTable, Key, Value};
-use crate::clock::FOREVER;
+use crate::clock::{self, FOREVER, Span};
 
 /// What becomes of the followers when a leader cancels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,19 +30,7 @@ pub enum OnLeaseExpired {
     Hold,
 }
 
-/// How a response's weight is found.
-pub(crate) enum Weigher<K, V> {
-    /// Every response weighs nothing: only their number is bounded.
-    None,
-    /// Code of ours: may run under the shard's lock.
-    Trusted(fn(&K, &V) -> usize),
-    User(UserWeigher<K, V>),
-}
-
-type UserWeigher<K, V> = Box<dyn Fn(&K, &V) -> usize + Send + Sync>;
-type UserRetain<V> = Box<dyn Fn(&V) -> bool + Send + Sync>;
-
-pub(crate) struct Config<K, V> {
+pub(crate) struct Config {
     pub completed_ttl: Duration,
     pub lease: Duration,
     pub heartbeat: bool,
@@ -55,16 +43,34 @@ pub(crate) struct Config<K, V> {
     pub max_weight: usize,
     pub on_cancel: OnCancel,
     pub on_lease_expired: OnLeaseExpired,
-    pub weigher: Weigher<K, V>,
-    pub retain: Option<UserRetain<V>>,
 }
 
-impl<K, V> Config<K, V> {
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            completed_ttl: Duration::ZERO,
+            lease: FOREVER,
+            heartbeat: false,
+            max_lead: Duration::from_secs(600),
+            offer: Duration::from_secs(5),
+            max_in_flight: 1 << 20,
+            max_waiters: 1 << 14,
+            max_completed: 1 << 20,
+            max_bytes: 256 << 20,
+            max_weight: usize::MAX,
+            on_cancel: OnCancel::default(),
+            on_lease_expired: OnLeaseExpired::default(),
+        }
+    }
+}
+
+impl Config {
     /// How long a lead is safe that asked for `lease`. A heartbeat renews a lead for as long as its
     /// process lives, up to `max_lead`; in memory the table lives and dies with that process, so
     /// the renewals that would come are granted at once.
-    pub fn lease_granted(&self, lease: Duration) -> Duration {
-        if self.heartbeat && lease != FOREVER { lease.max(self.max_lead) } else { lease }
+    pub fn lease_of(&self, lease: Duration) -> Span {
+        let granted = self.heartbeat && lease != FOREVER;
+        clock::span(if granted { lease.max(self.max_lead) } else { lease })
     }
 }
 
@@ -85,31 +91,14 @@ impl<K, V> Config<K, V> {
 /// | [`on_lease_expired`](Self::on_lease_expired) | [`OnLeaseExpired::TakeOver`] |
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder<K, V, S = RandomState> {
-    pub(crate) config: Config<K, V>,
+    config: Config,
+    form: Typed<K, V>,
     hasher: S,
 }
 
 impl<K, V> Builder<K, V> {
     pub(crate) fn new() -> Self {
-        Self {
-            config: Config {
-                completed_ttl: Duration::ZERO,
-                lease: FOREVER,
-                heartbeat: false,
-                max_lead: Duration::from_secs(600),
-                offer: Duration::from_secs(5),
-                max_in_flight: 1 << 20,
-                max_waiters: 1 << 14,
-                max_completed: 1 << 20,
-                max_bytes: 256 << 20,
-                max_weight: usize::MAX,
-                on_cancel: OnCancel::default(),
-                on_lease_expired: OnLeaseExpired::default(),
-                weigher: Weigher::None,
-                retain: None,
-            },
-            hasher: RandomState::new(),
-        }
+        Self { config: Config::default(), form: Typed::default(), hasher: RandomState::new() }
     }
 }
 
@@ -147,6 +136,9 @@ impl<K, V, S> Builder<K, V, S> {
     }
 
     /// Keys in flight at once; more are [`Overloaded`](crate::ErrorKind::Overloaded).
+    ///
+    /// Never exceeded. From 65,536 on, threads count in batches, and what a thread has in hand is
+    /// nobody else's: of the last places, up to 63 a thread may be refused.
     pub fn max_in_flight(mut self, max: usize) -> Self {
         self.config.max_in_flight = max;
         self
@@ -158,8 +150,9 @@ impl<K, V, S> Builder<K, V, S> {
         self
     }
 
-    /// Completed responses held, over the whole table. To make room, the one that would expire
-    /// soonest goes: under one ttl, the oldest.
+    /// Completed responses held, over the whole table. To make room, the one goes that would expire
+    /// soonest (under one ttl, the oldest) of those looked at: all, if there are no more than 16;
+    /// or else 16 of them, others each time.
     pub fn max_completed(mut self, max: usize) -> Self {
         self.config.max_completed = max;
         self
@@ -182,14 +175,14 @@ impl<K, V, S> Builder<K, V, S> {
     /// Weighs a response for [`max_bytes`](Self::max_bytes) and [`max_weight`](Self::max_weight).
     /// Called on the completing thread with no lock held.
     pub fn weigher(mut self, weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
-        self.config.weigher = Weigher::User(Box::new(weigh));
+        self.form.weigher = Some(Box::new(weigh));
         self
     }
 
     /// Decides whether a response is kept for its ttl; one that isn't is still shared with those
     /// who wait. Called on the completing thread with no lock held.
     pub fn retain(mut self, keep: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
-        self.config.retain = Some(Box::new(keep));
+        self.form.retain = Some(Box::new(keep));
         self
     }
 
@@ -207,7 +200,7 @@ impl<K, V, S> Builder<K, V, S> {
 
     /// Another hasher. The default withstands keys chosen by an attacker; a faster one may not.
     pub fn hasher<T>(self, hasher: T) -> Builder<K, V, T> {
-        Builder { config: self.config, hasher }
+        Builder { config: self.config, form: self.form, hasher }
     }
 
     /// The table.
@@ -217,14 +210,7 @@ impl<K, V, S> Builder<K, V, S> {
         V: Value,
         S: BuildHasher,
     {
-        DedupTable::with(self.config, self.hasher)
-    }
-}
-
-#[cfg_attr(not(feature = "capi"), allow(dead_code))]
-impl<K, V> Config<K, V> {
-    pub fn trust_weigher(&mut self, weigh: fn(&K, &V) -> usize) {
-        self.weigher = Weigher::Trusted(weigh);
+        DedupTable::with(self.form, self.config, self.hasher)
     }
 }
 
@@ -234,13 +220,5 @@ impl<K, V, S> fmt::Debug for Builder<K, V, S> {
             .field("completed_ttl", &self.config.completed_ttl)
             .field("lease", &self.config.lease)
             .finish_non_exhaustive()
-    }
-}
-
-/// A key made where a weigher will have to see it unlocked, and where none will.
-pub(crate) fn keep_key<K, V>(key: K, weigher: &Weigher<K, V>) -> super::shard::StoredKey<K> {
-    match weigher {
-        Weigher::User(_) => super::shard::StoredKey::Shared(Arc::new(key)),
-        Weigher::None | Weigher::Trusted(_) => super::shard::StoredKey::Own(key),
     }
 }

@@ -1,64 +1,53 @@
 //! Forget and close: what users take away from outside.
 
-use std::borrow::Borrow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::engine::Inner;
+use super::begin::find;
+use super::engine::{After, Inner};
+use super::form::{Form, Probe, Response};
+use super::line::{Entry, Guard, Place, View};
 use super::seat::Verdict;
-use super::shard::{After, Record, RecordState, State, dismiss};
-use super::{Key, Value};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 
-impl<K: Key, V: Value> Inner<K, V> {
+impl<F: Form> Inner<F> {
     /// Drops a completed response; hides a flight from everyone but its lead and its followers.
-    pub fn forget<Q>(&self, hash: u64, key: &Q) -> Result<bool, Error>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
+    pub fn forget<P: Probe<F>>(&self, probe: &P) -> Result<bool, Error> {
         self.check_fork()?;
-        let visible = |record: &Record<K, V>| record.visible_as(hash, key);
-        let mut state = self.lock(hash);
-        let Some(record) = state.find_mut(hash, visible) else { return Ok(false) };
-        let (after, found) = match &mut record.state {
-            RecordState::Completed(completed) => {
-                let found = clock::now() < completed.expires;
-                let garbage = self.drop_completed(hash, &mut state, key);
-                (After { garbage, ..After::default() }, found)
-            }
-            RecordState::Flying(flight) if flight.lead.is_none() && flight.standing.is_none() => {
-                let after = state.end_detached(hash, visible);
-                self.landed_with(&after);
-                (after, true)
-            }
-            RecordState::Flying(flight) => {
-                flight.detached = true;
-                (After::default(), true)
+        let spot = probe.spot();
+        let mut after = After::default();
+        let found = {
+            let here = self.here();
+            let mut line = self.index.hold(spot.hash);
+            let Some(place) = find(&mut line, spot, probe) else { return Ok(false) };
+            match line.view(place) {
+                View::Completed(response) => {
+                    let found = clock::before(response.expires());
+                    after = self.drop_completed(&mut line, place);
+                    found
+                }
+                View::Flying(flight) if flight.lead().is_none() && flight.standing().is_none() => {
+                    self.end_detached(&here, &mut line, place, &mut after);
+                    true
+                }
+                View::Flying(flight) => {
+                    flight.widen(&self.usual).detached = true;
+                    true
+                }
             }
         };
-        drop(state);
-        after.run();
+        self.finish(after);
         Ok(found)
     }
 
-    /// Takes a completed response out of the index, the window and the counts.
-    pub(super) fn drop_completed<Q>(
-        &self,
-        hash: u64,
-        state: &mut State<K, V>,
-        key: &Q,
-    ) -> Option<Record<K, V>>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let record = state.remove(hash, |record| record.visible_as(hash, key))?;
-        if let RecordState::Completed(completed) = &record.state {
-            self.window.release(completed.weight);
+    /// Takes a completed response out of its line and the window.
+    pub(super) fn drop_completed(&self, line: &mut Guard<'_, F>, place: Place) -> After<F> {
+        let entry = line.remove(place);
+        if let Entry::Completed(response) = &entry {
+            self.shared.window.release(response.weight());
         }
-        self.publish_soonest(hash, state);
-        Some(record)
+        After::drop_entry(entry)
     }
 
     /// Refuses new begins and tells every follower; leads still settle.
@@ -66,38 +55,56 @@ impl<K: Key, V: Value> Inner<K, V> {
         if self.forked() {
             return;
         }
-        // Dropped last: a user's destructor that panics must not keep a shard open.
+        self.closed.store(true, Ordering::Relaxed);
+        // A line that is parted meanwhile could escape: the index grows no more after this.
+        self.index.settle();
+        // Dropped last: a user's destructor that panics must not leave a line as it was.
         let mut garbage = Vec::new();
-        for shard in &self.shards {
-            let mut state = shard.state.lock();
-            let State { records, expiry, tally, closed, .. } = &mut *state;
-            *closed = true;
-            let mut dismissed = Vec::new();
-            for flight in records.iter_mut().filter_map(Record::flight_mut) {
-                self.unwatch(flight);
-                dismissed.extend(dismiss(tally, flight, || Verdict::Failed(ErrorKind::Closed)));
-            }
+        for number in 0..self.index.len() {
+            self.close_line(number, &mut garbage);
+        }
+        self.stop_alarm(&mut self.shared.window.sweep.lock());
+    }
+
+    /// Its owner gives it up.
+    pub fn abolish(self: &Arc<Self>) {
+        if self.forked() {
+            // A thread of the parent may have been inside: nothing here can be trusted or freed.
+            std::mem::forget(Arc::clone(self));
+        } else {
+            self.close();
+        }
+    }
+
+    fn close_line(&self, number: usize, garbage: &mut Vec<Entry<F>>) {
+        let mut dismissed = Vec::new();
+        {
+            let here = self.here();
+            let mut line = self.index.hold_line(number);
             // What has no leader will never settle; what is completed will never be replayed.
-            let lost = |record: &mut Record<K, V>| {
-                record.flight().is_none_or(|flight| flight.lead.is_none())
-            };
-            for record in records.extract_if(lost) {
-                match &record.state {
-                    RecordState::Flying(flight) => {
-                        tally.in_flight -= 1;
-                        self.landed(flight);
-                    }
-                    RecordState::Completed(completed) => self.window.release(completed.weight),
+            let lost = |view: &mut View<'_, F>| match view {
+                View::Completed(_) => true,
+                View::Flying(flight) => {
+                    self.unwatch(flight);
+                    let closed = || Verdict::Failed(ErrorKind::Closed);
+                    dismissed.extend(self.dismiss(&here, flight, closed));
+                    flight.lead().is_none()
                 }
-                garbage.push(record);
-            }
-            expiry.clear();
-            shard.soonest.store(u64::MAX, Ordering::Relaxed);
-            drop(state);
-            for followers in dismissed {
-                After { dismissed: Some(followers), ..After::default() }.run();
+            };
+            let mut lost = lost;
+            while let Some(place) = line.find_any(&mut lost) {
+                match line.view(place) {
+                    View::Completed(_) => {
+                        garbage.extend(self.drop_completed(&mut line, place).garbage);
+                    }
+                    View::Flying(_) => {
+                        garbage.push(Entry::Flying(self.land(&here, &mut line, place)));
+                    }
+                }
             }
         }
-        self.cancel_sweep(&mut self.sweep_alarm.lock());
+        for followers in dismissed {
+            followers.dismiss();
+        }
     }
 }

@@ -14,34 +14,35 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::sync::{StaticMutex, static_mutex};
 
 static EDGES: StaticMutex<Edges> = static_mutex!(BTreeMap::new());
 
 /// Thread → the leader of the flight that it waits for (a cell: leaders change).
-type Edges = BTreeMap<u64, Arc<AtomicU64>>;
+type Edges = BTreeMap<u32, Arc<AtomicU32>>;
 
-static THREADS: AtomicU64 = AtomicU64::new(1);
+static THREADS: AtomicU32 = AtomicU32::new(1);
 
 crate::sync::thread_local! {
-    static NUMBER: Cell<u64> = const { Cell::new(0) };
+    static NUMBER: Cell<u32> = const { Cell::new(0) };
     static LEADING: Cell<usize> = const { Cell::new(0) };
 }
 
-/// This thread's number; never 0.
-pub(crate) fn this_thread() -> u64 {
+/// This thread's number; never 0, and not given again when it ends: a lead may outlive its thread.
+pub(crate) fn this_thread() -> u32 {
     NUMBER.with(|number| {
         if number.get() == 0 {
-            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
+            number.set(THREADS.fetch_add(1, Ordering::Relaxed).max(1));
         }
         number.get()
     })
 }
 
 /// This thread holds one more lead that it will settle itself.
-pub(super) fn lead_taken(thread: u64) {
+#[inline]
+pub(super) fn lead_taken(thread: u32) {
     if thread != 0 && thread == this_thread() {
         LEADING.with(|leading| leading.set(leading.get() + 1));
     }
@@ -49,14 +50,15 @@ pub(super) fn lead_taken(thread: u64) {
 
 /// One less. A lead settled elsewhere against its promise only leaves the count too high, which
 /// costs a look at the edges and finds nothing.
-pub(super) fn lead_settled(thread: u64) {
+#[inline]
+pub(super) fn lead_settled(thread: u32) {
     if thread != 0 && thread == this_thread() {
         LEADING.with(|leading| leading.set(leading.get().saturating_sub(1)));
     }
 }
 
 /// An edge, taken back when the wait is over.
-pub(super) struct Edge(Option<u64>);
+pub(super) struct Edge(Option<u32>);
 
 impl Drop for Edge {
     fn drop(&mut self) {
@@ -67,7 +69,7 @@ impl Drop for Edge {
 }
 
 /// About to wait for the flight that `leader` leads. `None`: that would never end.
-pub(super) fn enter(leader: &Arc<AtomicU64>, endless: bool) -> Option<Edge> {
+pub(super) fn enter(leader: &Arc<AtomicU32>, endless: bool) -> Option<Edge> {
     if leader.load(Ordering::Relaxed) == 0 && LEADING.with(Cell::get) == 0 {
         return Some(Edge(None));
     }

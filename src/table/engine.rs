@@ -1,39 +1,51 @@
-//! The insides of a table: its shards, limits and timers, and what the verbs in `begin`, `settle`,
+//! The insides of a table: its index, limits and timers, and what the verbs in `begin`, `settle`,
 //! `clear` and `upkeep` share. The hash of a key comes from outside: nothing here knows the hasher.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
 use super::builder::Config;
-use super::flight::{Flight, LeadId, Terms};
-use super::seat::{Room, Seat};
-use super::shard::{After, Record, SHARD_BITS, Shard, State};
+use super::flight::{Extras, Flight, Followers, LeadId, Offer, Terms};
+use super::form::Form;
+use super::index::Index;
+use super::line::{Entry, Guard, Place, View};
+use super::local::{Here, Local, Locals};
+use super::seat::{Room, Seat, Told, Verdict};
 use super::stats::Stats;
 use super::window::Window;
-use super::{Key, Value};
-use crate::clock;
+use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::fork;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
-use crate::timer::{Alarm, AlarmKey, Alarmed, Kind, Timer};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
+use crate::timer::{Alarm, Alarmed, Kind, Timer};
 
-pub(crate) struct Inner<K, V> {
-    pub config: Config<K, V>,
-    pub(super) shards: Box<[Shard<K, V>]>,
-    pub(super) window: Window,
-    pub(super) in_flight: AtomicUsize,
-    /// The earliest moment at which some flight may have lost its leader, in nanoseconds since
-    /// `made`: before it there is none to look for.
-    pub(super) losses_from: AtomicU64,
+pub(crate) struct Inner<F: Form> {
+    pub form: F,
+    pub config: Config,
+    /// What a request asks for that asks for nothing.
+    pub usual: Terms,
+    pub(super) index: Index<F>,
+    pub(super) locals: Locals<F>,
+    generation: u64,
+    /// Set before the lines are emptied, and read while one is held: so whoever enters a line
+    /// after it was emptied sees it.
+    pub(super) closed: AtomicBool,
+    pub(super) me: Weak<Self>,
     pub(super) alarms: Arc<Timer>,
     pub(super) reaper: Arc<Timer>,
-    /// When the reaper comes next, in nanoseconds since `made`.
-    pub(super) sweep_at: AtomicU64,
-    pub(super) sweep_alarm: Mutex<Option<AlarmKey>>,
-    pub(super) made: Instant,
-    generation: u64,
-    pub(super) me: Weak<Self>,
+    /// On cache lines of its own: what follows changes, what stands above is only read.
+    pub(super) shared: Shared,
+}
+
+/// What all threads change.
+#[repr(align(128))]
+pub(super) struct Shared {
+    /// Places among the flights that are taken, or held as some thread's credit.
+    in_flight: AtomicUsize,
+    /// The earliest moment at which some flight may have lost its leader: before it there is none
+    /// to look for.
+    pub losses_from: AtomicU64,
+    pub window: Window,
 }
 
 /// One request to begin.
@@ -44,7 +56,7 @@ pub(crate) struct Ask<'a> {
     /// Whether to stand in line if the key is in flight, and how.
     pub follow: Follow,
     /// When a follower that doesn't block leaves the line by itself.
-    pub deadline: Option<Instant>,
+    pub deadline: Moment,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,168 +75,292 @@ pub(crate) struct Granted {
     pub attempt: u32,
 }
 
-pub(crate) enum Step<K, V> {
+pub(crate) enum Step<F: Form> {
     Lead(Granted),
-    Replay(Arc<V>),
-    Follow(Arc<Room<K, V>>, Arc<Seat>),
+    Replay(F::Response),
+    Follow(Arc<Room<F>>, Arc<Seat>),
 }
 
-impl<K: Key, V: Value> Inner<K, V> {
-    pub fn new(config: Config<K, V>) -> Arc<Self> {
+/// What a transition leaves to be done once its line is let go.
+pub(super) struct After<F: Form> {
+    /// The followers of a flight that ended. The room goes here too, since the last hold on it
+    /// drops the outcome, which is a user value.
+    pub dismissed: Option<Followers<F>>,
+    /// A follower that the lead was offered to.
+    pub offer: Option<Offer>,
+    /// An offer that was revoked.
+    pub revoked: Option<(Arc<Seat>, LeadId)>,
+    /// A follower whose time was up while it held an offer.
+    pub timed_out: Option<Arc<Seat>>,
+    /// Dropped with nothing locked: it holds user values.
+    pub garbage: Option<Entry<F>>,
+}
+
+impl<F: Form> Default for After<F> {
+    fn default() -> Self {
+        Self { dismissed: None, offer: None, revoked: None, timed_out: None, garbage: None }
+    }
+}
+
+impl<F: Form> After<F> {
+    pub fn drop_entry(entry: Entry<F>) -> Self {
+        Self { garbage: Some(entry), ..Self::default() }
+    }
+}
+
+impl<F: Form> Followers<F> {
+    /// Tells them that the outcome is there.
+    pub fn dismiss(self) {
+        self.room.gate.open();
+        for place in self.line.values().filter(|place| !place.seat.blocking) {
+            place.seat.tell(Told::Look);
+        }
+    }
+}
+
+impl<F: Form> Inner<F> {
+    pub fn new(form: F, config: Config) -> Arc<Self> {
         // Before the timers, which must be this generation's.
         let generation = fork::enrol();
-        let cores = std::thread::available_parallelism().map_or(4, std::num::NonZero::get);
-        let shards = (cores * 4).next_power_of_two().clamp(8, 1 << SHARD_BITS);
+        let usual = Terms {
+            lease: config.lease_of(config.lease),
+            ttl: clock::span(config.completed_ttl),
+            thread: 0,
+            recover: false,
+        };
         Arc::new_cyclic(|me| Self {
-            window: Window::new(config.max_completed, config.max_bytes),
-            config,
-            shards: (0..shards).map(Shard::new).collect(),
-            in_flight: AtomicUsize::new(0),
-            losses_from: AtomicU64::new(u64::MAX),
+            form,
+            usual,
+            index: Index::new(),
+            locals: Locals::new(),
+            generation,
+            closed: AtomicBool::new(false),
+            me: Weak::clone(me),
             alarms: Timer::shared(Kind::Transition),
             reaper: Timer::shared(Kind::Reaping),
-            sweep_at: AtomicU64::new(u64::MAX),
-            sweep_alarm: Mutex::new(None),
-            made: clock::now(),
-            generation,
-            me: Weak::clone(me),
+            shared: Shared {
+                in_flight: AtomicUsize::new(0),
+                losses_from: AtomicU64::new(NEVER),
+                window: Window::new(config.max_completed, config.max_bytes),
+            },
+            config,
         })
     }
 
+    #[inline(always)]
     pub fn forked(&self) -> bool {
         fork::generation() != self.generation
     }
 
+    #[inline(always)]
     pub fn check_fork(&self) -> Result<(), Error> {
         if self.forked() { Err(ErrorKind::Forked.into()) } else { Ok(()) }
     }
 
-    pub(super) fn shard(&self, hash: u64) -> &Shard<K, V> {
-        // Bits in the middle: the index uses the lowest and the topmost.
-        let number = usize::try_from((hash >> 32) & (self.shards.len() as u64 - 1)).unwrap_or(0);
-        &self.shards[number]
+    #[inline]
+    pub(super) fn here(&self) -> Here<'_, F> {
+        self.locals.here()
     }
 
-    pub(super) fn lock(&self, hash: u64) -> MutexGuard<'_, State<K, V>> {
-        self.shard(hash).state.lock()
+    #[inline(always)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
         if self.forked() {
-            return stats;
+            return Stats::default();
         }
-        for shard in &self.shards {
-            stats += shard.state.lock().tally;
-            stats.shared += shard.shared.load(Ordering::Relaxed);
-            stats.bypassed += shard.bypassed.load(Ordering::Relaxed);
-        }
-        (stats.completed, stats.completed_bytes) = self.window.held();
+        let mut stats = self.locals.sum();
+        (stats.completed, stats.completed_bytes) = self.shared.window.held();
         stats
     }
 
-    pub(super) fn reserve_flight(&self) -> Result<Slot<'_>, Error> {
-        loop {
-            let reserved = self
-                .in_flight
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-                    (now < self.config.max_in_flight).then_some(now + 1)
-                })
-                .is_ok();
-            if reserved {
-                return Ok(Slot(Some(&self.in_flight)));
+    /// How many places a thread takes at once. A limit that many threads could exhaust with what
+    /// they don't use is counted one by one.
+    fn batch(&self) -> usize {
+        if self.config.max_in_flight < 1 << 16 { 1 } else { 32 }
+    }
+
+    /// A place for one more flight.
+    #[inline(always)]
+    pub(super) fn reserve(&self, here: &Local<F>) -> bool {
+        match here.credit.get() {
+            0 => self.draw_credit(here),
+            credit => {
+                here.credit.set(credit - 1);
+                true
             }
-            if !self.reclaim_lost() {
-                return Err(Error::new(
-                    ErrorKind::Overloaded,
-                    "too many keys in flight; raise max_in_flight, or try again later",
-                ));
+        }
+    }
+
+    #[cold]
+    fn draw_credit(&self, here: &Local<F>) -> bool {
+        [self.batch(), 1].into_iter().any(|places| {
+            let drawn =
+                self.shared.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                    now.checked_add(places).filter(|sum| *sum <= self.config.max_in_flight)
+                });
+            if drawn.is_ok() {
+                here.credit.set(places - 1);
             }
+            drawn.is_ok()
+        })
+    }
+
+    /// One flight fewer.
+    #[inline(always)]
+    pub(super) fn landed(&self, here: &Local<F>) {
+        here.tally.landed.up();
+        let (credit, batch) = (here.credit.get() + 1, self.batch());
+        if credit < 2 * batch && batch > 1 {
+            here.credit.set(credit);
+        } else {
+            // Others may need them more.
+            self.shared.in_flight.fetch_sub(batch, Ordering::Relaxed);
+            here.credit.set(credit - batch);
+        }
+    }
+
+    /// Wakes whom a transition concerns, and drops what it left. No line may be held.
+    pub(super) fn finish(&self, after: After<F>) {
+        let After { dismissed, offer, revoked, timed_out, garbage } = after;
+        if let Some((seat, id)) = revoked {
+            seat.lapse(id);
+        }
+        if let Some(seat) = timed_out {
+            seat.tell(Told::TimedOut);
+        }
+        if let Some(offer) = offer {
+            offer.seat.tell(Told::Offer(offer.id));
+        }
+        if let Some(followers) = dismissed {
+            followers.dismiss();
+        }
+        if let Some(Entry::Flying(mut flight)) = garbage {
+            let key = F::clear(&mut flight.key);
+            let extras = flight.take_extras();
+            self.here().keep_spare(flight);
+            drop((key, extras));
         }
     }
 
     /// An alarm for a lease, if somebody needs it: a follower in line.
-    pub(super) fn watch_lease(&self, hash: u64, flight: &mut Flight<K, V>) {
-        let (Some(at), Some(id)) = (flight.lease_until, flight.lead) else { return };
-        self.expect_losses(at);
-        if flight.standing.is_some() {
-            // Somebody has been asked already, and the alarm is the offer's.
+    pub(super) fn watch_lease(&self, hash: u32, flight: &mut Flight<F>) {
+        let at = flight.lease_until;
+        let Some(id) = flight.lead() else { return };
+        if at == NEVER {
             return;
         }
-        let watched = flight.alarm.is_some_and(|(lead, _)| lead == id);
-        if !watched && flight.waiting() > 0 {
+        self.expect_losses(at);
+        let waiting = flight.waiting() > 0;
+        let Some(extras) = flight.extras_mut() else { return };
+        // With an offer made, the alarm is the offer's.
+        let watched = extras.alarm.is_some_and(|(lead, _)| lead == id);
+        if extras.standing.is_none() && !watched && waiting {
             self.unwatch(flight);
             let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
-            flight.alarm = Some((id, self.alarms.set(at, me, Alarm::Lease { hash, id })));
+            let alarm = (id, self.alarms.set(at, me, Alarm::Lease { hash, id }));
+            flight.widen(&self.usual).alarm = Some(alarm);
         }
     }
 
     /// From `at` on a flight may be without its leader.
-    pub(super) fn expect_losses(&self, at: Instant) {
-        let at = self.nanos(at);
+    pub(super) fn expect_losses(&self, at: Moment) {
         // Looked at first: a line that every begin wrote would be fought over.
-        if at < self.losses_from.load(Ordering::Relaxed) {
-            self.losses_from.fetch_min(at, Ordering::Relaxed);
+        if at < self.shared.losses_from.load(Ordering::Relaxed) {
+            self.shared.losses_from.fetch_min(at, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn unwatch(&self, flight: &mut Flight<K, V>) {
-        if let Some((_, alarm)) = flight.alarm.take() {
+    #[inline(always)]
+    pub(super) fn unwatch(&self, flight: &mut Flight<F>) {
+        if let Some(extras) = flight.extras_mut()
+            && let Some((_, alarm)) = extras.alarm.take()
+        {
             self.alarms.cancel(alarm);
         }
     }
 
     /// An alarm for an offer that may go unread.
-    pub(super) fn watch_offer(
-        &self,
-        hash: u64,
-        state: &mut State<K, V>,
-        number: u64,
-        after: &After<K, V>,
-    ) {
-        let Some(offer) = &after.offer else { return };
+    pub(super) fn watch_offer(&self, hash: u32, flight: &mut Flight<F>, offer: &Offer) {
         let id = offer.id;
-        let flight = flight_of(state, hash, |record| record.numbered(number));
         self.unwatch(flight);
-        if !offer.seat.blocking
-            && let Some(at) = clock::after(self.config.offer)
-        {
-            let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
-            flight.alarm = Some((id, self.alarms.set(at, me, Alarm::Offer { hash, id })));
+        if !offer.seat.blocking {
+            let at = clock::after(clock::span(self.config.offer));
+            if at != NEVER {
+                let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
+                let alarm = (id, self.alarms.set(at, me, Alarm::Offer { hash, id }));
+                flight.widen(&self.usual).alarm = Some(alarm);
+            }
         }
     }
-}
 
-/// Room for one more flight, given back unless it is used.
-pub(super) struct Slot<'a>(Option<&'a AtomicUsize>);
-
-impl Slot<'_> {
-    pub fn keep(mut self) {
-        self.0 = None;
+    /// Gives a flight's followers their outcome and empties its line. A follower with an unaccepted
+    /// offer gets it too. With no follower nothing is allocated and nobody is told.
+    #[inline(always)]
+    pub(super) fn dismiss(
+        &self,
+        here: &Local<F>,
+        flight: &mut Flight<F>,
+        verdict: impl FnOnce() -> Verdict<F>,
+    ) -> Option<Followers<F>> {
+        let extras = flight.extras_mut()?;
+        Self::dismiss_extras(here, extras, verdict)
     }
-}
 
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        if let Some(in_flight) = self.0 {
-            in_flight.fetch_sub(1, Ordering::Relaxed);
+    fn dismiss_extras(
+        here: &Local<F>,
+        extras: &mut Extras<F>,
+        verdict: impl FnOnce() -> Verdict<F>,
+    ) -> Option<Followers<F>> {
+        let mut followers = extras.followers.take()?;
+        here.tally.left.add(followers.line.len() as u64);
+        if let Some(standing) = extras.standing.take() {
+            followers.line.insert(0, standing.place);
         }
+        if !followers.line.is_empty() {
+            let _ = followers.room.outcome.set(verdict());
+        }
+        followers.room.leader.store(0, Ordering::Relaxed);
+        Some(followers)
+    }
+
+    /// Takes a flight out of its line: its key is vacant. The caller dismisses its followers.
+    #[inline(always)]
+    pub(super) fn land(
+        &self,
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
+    ) -> Box<Flight<F>> {
+        let Entry::Flying(mut flight) = line.remove(place) else {
+            unreachable!("the place of a flight")
+        };
+        self.unwatch(&mut flight);
+        self.landed(here);
+        flight
     }
 }
 
-/// The flight of a record that was just found.
-pub(super) fn flight_of<K, V>(
-    state: &mut State<K, V>,
-    hash: u64,
-    which: impl Fn(&Record<K, V>) -> bool,
-) -> &mut Flight<K, V> {
-    state.find_mut(hash, which).and_then(Record::flight_mut).expect("found under this lock")
+/// The flight that `id` leads.
+#[inline(always)]
+pub(super) fn find_lead<F: Form>(
+    line: &mut Guard<'_, F>,
+    tag: Option<u8>,
+    id: LeadId,
+) -> Option<Place> {
+    let led = |view: &mut View<'_, F>| matches!(view, View::Flying(flight) if flight.led_by(id));
+    match tag {
+        Some(tag) => line.find(tag, led),
+        None => line.find_any(led),
+    }
 }
 
-pub(super) fn flight_mut_where<K, V>(
-    state: &mut State<K, V>,
-    hash: u64,
-    which: impl Fn(&Record<K, V>) -> bool,
-) -> Option<&mut Flight<K, V>> {
-    state.find_mut(hash, which)?.flight_mut()
+/// The flight in that line that is the one.
+pub(super) fn find_flight<F: Form>(
+    line: &mut Guard<'_, F>,
+    mut which: impl FnMut(&Flight<F>) -> bool,
+) -> Option<Place> {
+    line.find_any(|view| matches!(view, View::Flying(flight) if which(flight)))
 }

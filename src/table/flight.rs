@@ -7,39 +7,45 @@
 //! | some | some | overdue, and on offer | the follower accepts; or the lead settles or renews after all |
 //! | none | none | orphaned: abandoned with nobody in line | the next begin (or `Unknown`, by policy) |
 //!
-//! These are plain transitions on plain data: the caller holds the shard's lock, and does what
+//! These are plain transitions on plain data: the caller holds the key's line, and does what
 //! they return ([`Offer`]s to tell) after releasing it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
+use super::form::Form;
 use super::seat::{Room, Seat};
-use crate::clock;
+use crate::clock::{self, Moment, NEVER, Span};
 use crate::timer::AlarmKey;
 
 /// Names a lead. Unique in the process and growing with every leader of a key, so it is the
-/// fencing token and the C handle at once.
+/// fencing token and the C handle at once. Never 0.
 pub(crate) type LeadId = u64;
 
 /// What a request asks for, should it lead. A follower carries its own until it is promoted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    pub lease: Duration,
-    pub ttl: Duration,
+    pub lease: Span,
+    pub ttl: Span,
     /// The thread that promises to settle the lead, or 0: see `deadlock`.
-    pub thread: u64,
+    pub thread: u32,
     /// May lead where an earlier attempt's outcome is unknown.
     pub recover: bool,
-    /// Whether the lead will be found again by its id alone.
-    pub named: bool,
 }
 
-pub(super) struct Place {
+impl Terms {
+    /// Whether they say nothing but what the table says anyway; and the thread.
+    #[inline]
+    pub fn are(&self, usual: &Terms) -> bool {
+        self.lease == usual.lease && self.ttl == usual.ttl && !self.recover
+    }
+}
+
+pub(super) struct Seated {
     pub seat: Arc<Seat>,
     pub terms: Terms,
-    pub deadline: Option<Instant>,
+    pub deadline: Moment,
 }
 
 /// Why a lead passes on. It decides which counter the new one shows up in.
@@ -55,7 +61,7 @@ pub(super) enum Cause {
 pub(super) struct Standing {
     /// The lead that it will be.
     pub id: LeadId,
-    pub place: Place,
+    pub place: Seated,
     pub cause: Cause,
     /// Nobody else was in line when its time was up: the next begin may have it.
     pub lapsed: bool,
@@ -67,61 +73,179 @@ pub(super) struct Offer {
     pub id: LeadId,
 }
 
-pub(super) struct Followers<K, V> {
-    pub room: Arc<Room<K, V>>,
+pub(super) struct Followers<F: Form> {
+    pub room: Arc<Room<F>>,
     /// By ticket, which is by arrival.
-    pub line: BTreeMap<u64, Place>,
+    pub line: BTreeMap<u64, Seated>,
 }
 
-pub(super) struct Flight<K, V> {
-    /// Its first lead's id: names the flight whoever leads it.
-    pub number: u64,
-    pub lead: Option<LeadId>,
-    pub attempt: u32,
+pub(super) struct Flight<F: Form> {
+    /// 0: nobody leads.
+    lead: LeadId,
+    pub lease_until: Moment,
+    /// What most flights haven't got.
+    extras: Option<Box<Extras<F>>>,
+    /// Which line it stands in.
+    pub hash: u32,
+    /// The leader's, of its terms.
+    thread: u32,
+    /// `None` in a flight that is kept for reuse.
+    pub key: Option<F::Key>,
+}
+
+/// Followers, terms of its own, a second attempt: a flight with none of it needs 32 bytes and its key.
+pub(super) struct Extras<F: Form> {
     pub terms: Terms,
-    pub lease_until: Option<Instant>,
+    pub attempt: u32,
+    /// Hidden from look-ups by `forget`.
     pub detached: bool,
-    pub standing: Option<Box<Standing>>,
-    /// Boxed: most flights never have a follower.
-    pub followers: Option<Box<Followers<K, V>>>,
+    pub fingerprint: Option<Box<[u8]>>,
+    pub standing: Option<Standing>,
+    pub followers: Option<Followers<F>>,
     pub checkpoint: Option<Arc<[u8]>>,
     /// The alarm for the lease of that lead, or while it is on offer, for the offer.
     pub alarm: Option<(LeadId, AlarmKey)>,
 }
 
-impl<K, V> Flight<K, V> {
-    pub fn new(id: LeadId, terms: Terms) -> Self {
-        Self {
-            number: id,
-            lead: Some(id),
-            attempt: 1,
+impl<F: Form> Extras<F> {
+    fn with(terms: Terms, fingerprint: Option<&[u8]>) -> Box<Self> {
+        let mut extras = Self::new(terms);
+        extras.fingerprint = fingerprint.map(Box::from);
+        extras
+    }
+
+    fn new(terms: Terms) -> Box<Self> {
+        Box::new(Self {
             terms,
-            lease_until: clock::after(terms.lease),
+            attempt: 1,
             detached: false,
+            fingerprint: None,
             standing: None,
             followers: None,
             checkpoint: None,
             alarm: None,
+        })
+    }
+}
+
+impl<F: Form> Flight<F> {
+    /// One for later.
+    pub fn blank() -> Box<Self> {
+        Box::new(Self { lead: 0, lease_until: NEVER, extras: None, hash: 0, thread: 0, key: None })
+    }
+
+    /// The first attempt; the key is written by the caller.
+    #[inline(always)]
+    pub fn depart(&mut self, id: LeadId, hash: u32, terms: &Terms) {
+        self.lead = id;
+        self.hash = hash;
+        self.thread = terms.thread;
+        self.lease_until = clock::after(terms.lease);
+    }
+
+    /// What its leader asked for that isn't usual.
+    pub fn pack(&mut self, terms: &Terms, usual: &Terms, fingerprint: Option<&[u8]>) {
+        if fingerprint.is_some() || !terms.are(usual) {
+            self.extras = Some(Extras::with(*terms, fingerprint));
         }
+    }
+
+    pub fn extras(&self) -> Option<&Extras<F>> {
+        self.extras.as_deref()
+    }
+
+    pub fn extras_mut(&mut self) -> Option<&mut Extras<F>> {
+        self.extras.as_deref_mut()
+    }
+
+    /// Its extras, made if it had none.
+    pub fn widen(&mut self, usual: &Terms) -> &mut Extras<F> {
+        let thread = self.thread;
+        self.extras.get_or_insert_with(|| Extras::new(Terms { thread, ..*usual }))
+    }
+
+    /// Whether nothing became of it but that it was led.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.extras.is_none()
+    }
+
+    pub fn take_extras(&mut self) -> Option<Box<Extras<F>>> {
+        self.extras.take()
+    }
+
+    pub fn lead(&self) -> Option<LeadId> {
+        (self.lead != 0).then_some(self.lead)
+    }
+
+    /// Whether that lead holds it.
+    #[inline]
+    pub fn led_by(&self, id: LeadId) -> bool {
+        self.lead == id
+    }
+
+    pub fn ttl(&self, usual: &Terms) -> Span {
+        self.extras().map_or(usual.ttl, |extras| extras.terms.ttl)
+    }
+
+    pub fn lease(&self, usual: &Terms) -> Span {
+        self.extras().map_or(usual.lease, |extras| extras.terms.lease)
+    }
+
+    /// The leader's thread, if it promised to settle there.
+    pub fn thread(&self) -> u32 {
+        self.thread
+    }
+
+    pub fn attempt(&self) -> u32 {
+        self.extras().map_or(1, |extras| extras.attempt)
+    }
+
+    pub fn detached(&self) -> bool {
+        self.extras().is_some_and(|extras| extras.detached)
+    }
+
+    pub fn fingerprint(&self) -> Option<&[u8]> {
+        self.extras()?.fingerprint.as_deref()
+    }
+
+    pub fn standing(&self) -> Option<&Standing> {
+        self.extras()?.standing.as_ref()
+    }
+
+    pub fn followers_mut(&mut self) -> Option<&mut Followers<F>> {
+        self.extras_mut()?.followers.as_mut()
+    }
+
+    pub fn offers(&self, id: LeadId) -> bool {
+        self.standing().is_some_and(|standing| standing.id == id)
+    }
+
+    /// Whether its lead is on offer to the follower in that seat.
+    pub fn offered_to(&self, seat: &Arc<Seat>) -> bool {
+        self.standing().is_some_and(|standing| Arc::ptr_eq(&standing.place.seat, seat))
     }
 
     /// Whether somebody should take over: the lead is gone, or its lease has passed, and nobody has
     /// been asked to.
     pub fn overdue(&self) -> bool {
-        self.standing.is_none() && (self.lead.is_none() || clock::passed(self.lease_until))
+        self.standing().is_none() && (self.lead == 0 || clock::passed(self.lease_until))
     }
 
     pub fn waiting(&self) -> usize {
-        self.followers.as_ref().map_or(0, |followers| followers.line.len())
+        let followers = self.extras().and_then(|extras| extras.followers.as_ref());
+        followers.map_or(0, |followers| followers.line.len())
     }
 
     /// Hands the lead to a new leader; the old lead, if any, is stale from here.
-    pub fn succeed(&mut self, id: LeadId, terms: Terms) {
-        self.lead = Some(id);
-        self.attempt = self.attempt.saturating_add(1);
-        self.terms = terms;
+    pub fn succeed(&mut self, id: LeadId, terms: Terms, usual: &Terms) {
+        self.lead = id;
+        self.thread = terms.thread;
         self.lease_until = clock::after(terms.lease);
-        self.standing = None;
+        let extras = self.widen(usual);
+        extras.attempt = extras.attempt.saturating_add(1);
+        extras.terms = terms;
+        extras.standing = None;
         self.show_leader();
     }
 
@@ -133,28 +257,30 @@ impl<K, V> Flight<K, V> {
         cause: Cause,
         may: impl Fn(&Terms) -> bool,
     ) -> Option<Offer> {
-        let followers = self.followers.as_mut()?;
-        let ticket = *followers.line.iter().find(|(_, place)| may(&place.terms))?.0;
-        let place = followers.line.remove(&ticket)?;
+        let extras = self.extras_mut()?;
+        let line = &mut extras.followers.as_mut()?.line;
+        let ticket = *line.iter().find(|(_, place)| may(&place.terms))?.0;
+        let place = line.remove(&ticket)?;
         let seat = Arc::clone(&place.seat);
-        self.standing = Some(Box::new(Standing { id, place, cause, lapsed: false }));
+        extras.standing = Some(Standing { id, place, cause, lapsed: false });
         self.show_leader();
         Some(Offer { seat, id })
     }
 
     /// Nobody leads any more.
     pub fn lose_lead(&mut self) {
-        self.lead = None;
-        self.lease_until = None;
+        self.lead = 0;
+        self.thread = 0;
+        self.lease_until = NEVER;
         self.show_leader();
     }
 
     fn show_leader(&self) {
-        let Some(followers) = &self.followers else { return };
-        let leader = match (self.lead, &self.standing) {
-            (Some(_), _) => self.terms.thread,
-            (None, Some(standing)) => standing.place.terms.thread,
-            (None, None) => 0,
+        let Some(extras) = self.extras() else { return };
+        let Some(followers) = &extras.followers else { return };
+        let leader = match (self.lead, &extras.standing) {
+            (0, Some(standing)) => standing.place.terms.thread,
+            _ => self.thread,
         };
         followers.room.leader.store(leader, Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::RandomState;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use once_cell::sync::OnceCell;
@@ -12,44 +12,46 @@ use super::begin::Left;
 use super::deadlock;
 use super::engine::{Ask, Follow, Granted, Inner, Step};
 use super::flight::Terms;
+use super::form::{Form, Probe};
+use super::index::Spot;
 use super::lead::Lead;
 use super::seat::{Room, Seat, Told, Verdict, Waker};
-use super::shard::StoredKey;
+use super::typed::{Held, Typed};
 use super::{Begin, DedupTable, Key, Value};
-use crate::clock;
+use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::timer::{Alarm, AlarmKey, Alarmed};
 
 /// A follower's hold on its flight. It keeps the table's insides alive, so that a table handle may
 /// be freed while threads are blocked here.
-pub(crate) struct Waiter<K: Key, V: Value> {
-    inner: Arc<Inner<K, V>>,
+pub(crate) struct Waiter<F: Form> {
+    inner: Arc<Inner<F>>,
     hash: u64,
     terms: Terms,
     follow: Follow,
-    deadline: Option<Instant>,
+    deadline: Moment,
     waker: Option<Arc<dyn Waker>>,
-    room: Arc<Room<K, V>>,
+    room: Arc<Room<F>>,
     seat: Arc<Seat>,
     alarm: Option<AlarmKey>,
     done: bool,
 }
 
 /// What a wait ends with.
-pub(crate) enum Arrived<V> {
+pub(crate) enum Arrived<R> {
     Lead(Granted),
-    Shared(Arc<V>),
-    Replayed(Arc<V>),
+    Shared(R),
+    Replayed(R),
     Bypass,
 }
 
-impl<K: Key, V: Value> Waiter<K, V> {
+impl<F: Form> Waiter<F> {
     pub fn new(
-        inner: Arc<Inner<K, V>>,
+        inner: Arc<Inner<F>>,
         hash: u64,
         ask: &Ask<'_>,
         waker: Option<Arc<dyn Waker>>,
-        (room, seat): (Arc<Room<K, V>>, Arc<Seat>),
+        (room, seat): (Arc<Room<F>>, Arc<Seat>),
     ) -> Self {
         let Ask { terms, follow, deadline, .. } = *ask;
         let (alarm, done) = (None, false);
@@ -67,6 +69,10 @@ impl<K: Key, V: Value> Waiter<K, V> {
         self.hash
     }
 
+    fn line(&self) -> u32 {
+        Spot::of(self.hash).hash
+    }
+
     /// Whether there may be something to look at.
     #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub fn is_told(&self) -> bool {
@@ -75,15 +81,16 @@ impl<K: Key, V: Value> Waiter<K, V> {
 
     /// Takes the follower out of line at its deadline, though nobody blocks on it.
     fn watch_deadline(&mut self) {
-        if let Some(deadline) = self.deadline {
+        if self.deadline != NEVER {
             let me = Weak::clone(&self.inner.me) as Weak<dyn Alarmed>;
-            let alarm = Alarm::Deadline { hash: self.hash, ticket: Arc::clone(&self.seat.ticket) };
-            self.alarm = Some(self.inner.alarms.set(deadline, me, alarm));
+            let (hash, ticket) = (self.line(), Arc::clone(&self.seat.ticket));
+            let alarm = Alarm::Deadline { hash, ticket };
+            self.alarm = Some(self.inner.alarms.set(self.deadline, me, alarm));
         }
     }
 
     /// The outcome, if it is there.
-    pub fn poll(&mut self) -> Option<Result<Arrived<V>, Error>> {
+    pub fn poll(&mut self) -> Option<Result<Arrived<F::Response>, Error>> {
         loop {
             if let Err(error) = self.inner.check_fork() {
                 return Some(Err(error));
@@ -108,7 +115,7 @@ impl<K: Key, V: Value> Waiter<K, V> {
 
     /// Blocks until the outcome is there or `deadline` has come. After a timeout the follower is
     /// out of line if `leave`, and keeps its place if not.
-    pub fn wait(&mut self, deadline: Option<Instant>, leave: bool) -> Result<Arrived<V>, Error> {
+    pub fn wait(&mut self, deadline: Moment, leave: bool) -> Result<Arrived<F::Response>, Error> {
         loop {
             if let Some(arrived) = self.poll() {
                 return arrived;
@@ -117,7 +124,7 @@ impl<K: Key, V: Value> Waiter<K, V> {
             if late && !leave {
                 return Err(ErrorKind::Timeout.into());
             }
-            if !late && let Some(_edge) = deadlock::enter(&self.room.leader, deadline.is_none()) {
+            if !late && let Some(_edge) = deadlock::enter(&self.room.leader, deadline == NEVER) {
                 self.seat.wait(deadline);
                 continue;
             }
@@ -132,22 +139,18 @@ impl<K: Key, V: Value> Waiter<K, V> {
 
     /// What the room says: an outcome, or that the follower began again (`Ok(None)`: and is in a
     /// new line now).
-    fn outcome(&mut self) -> Option<Result<Option<Arrived<V>>, Error>> {
-        let shard = self.inner.shard(self.hash);
+    fn outcome(&mut self) -> Option<Result<Option<Arrived<F::Response>>, Error>> {
         let arrived = match self.room.outcome.get()? {
-            Verdict::Shared(value) => {
-                shard.shared.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                Ok(Some(Arrived::Shared(Arc::clone(value))))
+            Verdict::Shared(response) => {
+                self.inner.here().tally.shared.up();
+                Ok(Some(Arrived::Shared(response.clone())))
             }
             Verdict::Bypass => {
-                shard.bypassed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.inner.here().tally.bypassed.up();
                 Ok(Some(Arrived::Bypass))
             }
             Verdict::Failed(kind) => Err(Error::from(*kind)),
-            Verdict::Restart(key, fingerprint) => {
-                let (key, fingerprint) = (Arc::clone(key), fingerprint.clone());
-                self.begin_again(&key, fingerprint.as_deref())
-            }
+            Verdict::Restart(..) => self.begin_again(),
         };
         if !matches!(arrived, Ok(None)) {
             self.done();
@@ -156,17 +159,17 @@ impl<K: Key, V: Value> Waiter<K, V> {
     }
 
     /// The detached flight failed: the follower is a caller like any other again.
-    fn begin_again(
-        &mut self,
-        key: &Arc<K>,
-        fingerprint: Option<&[u8]>,
-    ) -> Result<Option<Arrived<V>>, Error> {
-        let Self { terms, follow, deadline, .. } = *self;
-        let ask = Ask { terms, fingerprint, follow, deadline };
-        let own = || StoredKey::Shared(Arc::clone(key));
-        match self.inner.begin(self.hash, &**key, own, &ask, self.waker.as_ref())? {
+    fn begin_again(&mut self) -> Result<Option<Arrived<F::Response>>, Error> {
+        let room = Arc::clone(&self.room);
+        let Some(Verdict::Restart(key, fingerprint)) = room.outcome.get() else {
+            unreachable!("what the caller found there")
+        };
+        let Self { terms, follow, deadline, hash, .. } = *self;
+        let ask = Ask { terms, fingerprint: fingerprint.as_deref(), follow, deadline };
+        let again = Again { key, hash };
+        match self.inner.begin(&again, &ask, self.waker.as_ref())? {
             Step::Lead(granted) => Ok(Some(Arrived::Lead(granted))),
-            Step::Replay(value) => Ok(Some(Arrived::Replayed(value))),
+            Step::Replay(response) => Ok(Some(Arrived::Replayed(response))),
             Step::Follow(room, seat) => {
                 self.room = room;
                 self.seat = seat;
@@ -180,7 +183,7 @@ impl<K: Key, V: Value> Waiter<K, V> {
     }
 
     fn accept(&mut self, id: u64) -> Option<Granted> {
-        let granted = self.inner.accept(self.hash, id, &self.seat);
+        let granted = self.inner.accept(self.line(), id, &self.seat);
         match granted {
             Some(_) => self.done(),
             None => self.seat.lapse(id),
@@ -189,7 +192,7 @@ impl<K: Key, V: Value> Waiter<K, V> {
     }
 
     fn leave(&mut self, timed_out: bool) -> Left {
-        let left = self.inner.leave(self.hash, &self.seat, timed_out);
+        let left = self.inner.leave(self.line(), &self.seat, timed_out);
         if !matches!(left, Left::Settled) {
             self.done();
         }
@@ -214,7 +217,7 @@ impl<K: Key, V: Value> Waiter<K, V> {
     }
 }
 
-impl<K: Key, V: Value> Drop for Waiter<K, V> {
+impl<F: Form> Drop for Waiter<F> {
     fn drop(&mut self) {
         if self.inner.forked() {
             // The parent's locks may be held for ever here. Nothing may look at its insides again.
@@ -223,8 +226,35 @@ impl<K: Key, V: Value> Drop for Waiter<K, V> {
         }
         if !self.done {
             self.done();
-            self.inner.give_up(self.hash, &self.seat);
+            self.inner.give_up(self.line(), &self.seat);
         }
+    }
+}
+
+/// The key of a flight that its followers begin again.
+struct Again<'a, F: Form> {
+    key: &'a F::Key,
+    hash: u64,
+}
+
+impl<F: Form> Probe<F> for Again<'_, F> {
+    const OURS: bool = true;
+    const LIGHT: bool = false;
+
+    fn spot(&self) -> Spot {
+        Spot::of(self.hash)
+    }
+
+    fn is_key(&self, key: &F::Key) -> bool {
+        F::same(self.key, key)
+    }
+
+    fn is_response(&self, response: &F::Response) -> bool {
+        F::is_of(self.key, response)
+    }
+
+    fn own(&self) -> F::Key {
+        F::again(self.key)
     }
 }
 
@@ -235,7 +265,7 @@ impl<K: Key, V: Value> Drop for Waiter<K, V> {
 #[must_use = "a dropped follower leaves the line"]
 pub struct Follower<'t, K: Key, V: Value, S = RandomState> {
     table: &'t DedupTable<K, V, S>,
-    waiter: Waiter<K, V>,
+    waiter: Waiter<Typed<K, V>>,
     channel: OnceCell<Receiver<()>>,
 }
 
@@ -253,7 +283,7 @@ where
     K: Key,
     V: Clone + Value,
 {
-    pub(super) fn new(table: &'t DedupTable<K, V, S>, waiter: Waiter<K, V>) -> Self {
+    pub(super) fn new(table: &'t DedupTable<K, V, S>, waiter: Waiter<Typed<K, V>>) -> Self {
         Self { table, waiter, channel: OnceCell::new() }
     }
 
@@ -263,7 +293,7 @@ where
     /// [`Invalid`](ErrorKind::Invalid) once [`wait_timeout`](Self::wait_timeout) has given the outcome.
     pub fn wait(mut self) -> Result<Begin<'t, K, V>, Error> {
         self.unused()?;
-        let arrived = self.waiter.wait(None, true)?;
+        let arrived = self.waiter.wait(NEVER, true)?;
         Ok(self.arrive(arrived))
     }
 
@@ -277,7 +307,7 @@ where
         if let Some(rang) = self.channel.get() {
             let _ = rang.try_recv();
         }
-        let arrived = self.waiter.wait(clock::after(timeout), false)?;
+        let arrived = self.waiter.wait(clock::after(clock::span(timeout)), false)?;
         Ok(self.arrive(arrived))
     }
 
@@ -300,7 +330,7 @@ where
         Ok(())
     }
 
-    fn arrive(&self, arrived: Arrived<V>) -> Begin<'t, K, V> {
+    fn arrive(&self, arrived: Arrived<Held<K, V>>) -> Begin<'t, K, V> {
         let table = self.table;
         table.begun(&self.waiter, arrived)
     }
@@ -320,16 +350,15 @@ where
     /// An outcome as users see it. Values are cloned here, with no lock held.
     pub(super) fn begun<'t>(
         &'t self,
-        waiter: &Waiter<K, V>,
-        arrived: Arrived<V>,
+        waiter: &Waiter<Typed<K, V>>,
+        arrived: Arrived<Held<K, V>>,
     ) -> Begin<'t, K, V> {
         match arrived {
             Arrived::Lead(granted) => {
-                let thread = waiter.terms().thread;
-                Begin::Lead(Lead::new(self.inner(), waiter.hash(), granted, thread))
+                Begin::Lead(Lead::new(self.inner(), waiter.hash(), granted, waiter.terms()))
             }
-            Arrived::Shared(value) => Begin::Shared(V::clone(&value)),
-            Arrived::Replayed(value) => Begin::Replayed(V::clone(&value)),
+            Arrived::Shared(response) => Begin::Shared(V::clone(&response.value)),
+            Arrived::Replayed(response) => Begin::Replayed(V::clone(&response.value)),
             Arrived::Bypass => Begin::Bypass,
         }
     }

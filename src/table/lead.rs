@@ -1,13 +1,18 @@
 //! The right to settle a flight.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadlock;
 use super::engine::{Granted, Inner};
-use super::flight::LeadId;
+use super::flight::Terms;
+use super::index::Spot;
+use super::settle::LeadRef;
+use super::typed::{Typed, Work};
 use super::{Key, Value};
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 
 /// A leader's right to settle its flight: do the work, then call one of the settling methods.
@@ -17,18 +22,23 @@ use crate::error::{Error, ErrorKind};
 /// [`Stale`](ErrorKind::Stale) and changes nothing.
 #[must_use = "a dropped lead abandons its flight"]
 pub struct Lead<'t, K: Key, V: Value> {
-    inner: &'t Inner<K, V>,
-    hash: u64,
-    id: LeadId,
+    inner: &'t Inner<Typed<K, V>>,
+    at: LeadRef,
     attempt: u32,
-    thread: u64,
+    thread: u32,
     live: bool,
 }
 
 impl<'t, K: Key, V: Value> Lead<'t, K, V> {
-    pub(super) fn new(inner: &'t Inner<K, V>, hash: u64, granted: Granted, thread: u64) -> Self {
+    pub(super) fn new(
+        inner: &'t Inner<Typed<K, V>>,
+        hash: u64,
+        granted: Granted,
+        terms: &Terms,
+    ) -> Self {
         let Granted { id, attempt } = granted;
-        Self { inner, hash, id, attempt, thread, live: true }
+        let at = LeadRef { id, spot: Some(Spot::of(hash)) };
+        Self { inner, at, attempt, thread: terms.thread, live: true }
     }
 
     /// Shares `value` with every follower, and keeps it for the ttl of the request or the table.
@@ -45,18 +55,19 @@ impl<'t, K: Key, V: Value> Lead<'t, K, V> {
         self.finish(value, Some(ttl))
     }
 
-    fn finish(mut self, value: V, ttl: Option<Duration>) -> Result<(), Refused<'t, K, V>> {
-        match self.inner.complete(self.hash, self.id, value, ttl) {
-            Ok(()) => {
-                self.live = false;
-                Ok(())
-            }
-            Err((error, value)) => {
+    #[inline]
+    fn finish(self, value: V, ttl: Option<Duration>) -> Result<(), Refused<'t, K, V>> {
+        // Settled, as a rule, and then there is nothing to abandon.
+        let lead = ManuallyDrop::new(self);
+        match lead.inner.complete(lead.at, Work::new(value), ttl.map(clock::span)) {
+            Ok(()) => Ok(()),
+            Err((error, Work { value, .. })) => {
+                let mut lead = ManuallyDrop::into_inner(lead);
                 let live = error.kind() == ErrorKind::TooLarge;
                 if !live {
-                    self.lost();
+                    lead.lost();
                 }
-                Err(Refused { error, value, lead: live.then_some(self) })
+                Err(Refused { error, value, lead: live.then_some(lead) })
             }
         }
     }
@@ -65,34 +76,34 @@ impl<'t, K: Key, V: Value> Lead<'t, K, V> {
     /// [`OnCancel`](crate::OnCancel).
     pub fn cancel(mut self) -> Result<(), Error> {
         self.live = false;
-        let result = self.inner.cancel(self.hash, self.id);
+        let result = self.inner.cancel(self.at);
         self.checked(result)
     }
 
     /// It may have happened: what dropping the lead does, with an answer.
     pub fn abandon(mut self) -> Result<(), Error> {
         self.live = false;
-        let result = self.inner.abandon(self.hash, self.id);
+        let result = self.inner.abandon(self.at);
         self.checked(result)
     }
 
     /// The response is not for sharing: every follower is told at once to do its own work.
     pub fn decline(mut self) -> Result<(), Error> {
         self.live = false;
-        let result = self.inner.decline(self.hash, self.id);
+        let result = self.inner.decline(self.at);
         self.checked(result)
     }
 
     /// Makes the lease end `lease` from now. A lease that has passed can still be renewed, as long
     /// as nobody has taken over.
     pub fn renew(&self, lease: Duration) -> Result<(), Error> {
-        self.inner.renew(self.hash, self.id, Some(lease))
+        self.inner.renew(self.at, Some(self.inner.config.lease_of(lease)))
     }
 
     /// A number that grows with every leader of a key, for a resource downstream to refuse a late
     /// one by. In memory it grows for the table's life.
     pub fn fence(&self) -> u64 {
-        self.id
+        self.at.id
     }
 
     /// 1 for the first leader of a flight, one more for each successor.
@@ -102,12 +113,12 @@ impl<'t, K: Key, V: Value> Lead<'t, K, V> {
 
     /// What an earlier leader of this flight left for its successor.
     pub fn checkpoint(&self) -> Result<Option<Arc<[u8]>>, Error> {
-        self.inner.details(self.hash, self.id).map(|details| details.checkpoint)
+        self.inner.details(self.at).map(|details| details.checkpoint)
     }
 
     /// Leaves `bytes` for a successor: how far the work has come. Replaces the one before.
     pub fn set_checkpoint(&self, bytes: &[u8]) -> Result<(), Error> {
-        self.inner.set_checkpoint(self.hash, self.id, bytes)
+        self.inner.set_checkpoint(self.at, bytes)
     }
 
     fn checked(&mut self, result: Result<(), Error>) -> Result<(), Error> {
@@ -126,7 +137,7 @@ impl<'t, K: Key, V: Value> Lead<'t, K, V> {
 
 impl<K: Key, V: Value> Drop for Lead<'_, K, V> {
     fn drop(&mut self) {
-        if self.live && self.inner.abandon(self.hash, self.id).is_err() {
+        if self.live && self.inner.abandon(self.at).is_err() {
             self.lost();
         }
     }
@@ -135,7 +146,7 @@ impl<K: Key, V: Value> Drop for Lead<'_, K, V> {
 impl<K: Key, V: Value> fmt::Debug for Lead<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lead")
-            .field("fence", &self.id)
+            .field("fence", &self.at.id)
             .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }

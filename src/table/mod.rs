@@ -2,28 +2,48 @@
 //!
 //! From the outside in: this file is the API, with `builder`, `request`, `lead` and `follower`;
 //! `engine` is what a table consists of; `begin`, `settle`, `clear` are its verbs and `upkeep` what
-//! happens by itself; `shard` and `flight` are the states and their transitions; `seat` is where
-//! followers wait, `window` what bounds the responses kept, `deadlock` who waits for whom.
+//! happens by itself; `index`, `line` and `flight` are the states and where they stand; `local` is
+//! what each thread has of its own; `seat` is where followers wait, `window` what bounds the
+//! responses kept, `deadlock` who waits for whom. All but the API is written over a `form`: what
+//! keys and responses are made of, which is any Rust types (`typed`) or bytes (`bytes`).
 
+// Four of these have unsafe code: where a key stands, what it owns, and what a thread has of its own.
+// The measurements that pay for it are in docs/DESIGN.md.
 mod begin;
 mod builder;
+#[cfg(feature = "capi")]
+#[allow(unsafe_code)]
+mod bytes;
 mod clear;
 mod deadlock;
+#[allow(clippy::unused_self, clippy::unnecessary_box_returns)]
+// verbs alike; boxes are what lines own
 mod engine;
+#[allow(clippy::unnecessary_box_returns)] // boxes are what lines own
 mod flight;
 mod follower;
+#[allow(unsafe_code)]
+mod form;
+mod index;
 mod lead;
+#[allow(unsafe_code)]
+mod line;
+#[allow(unsafe_code)]
+mod local;
 mod request;
 mod seat;
+#[allow(clippy::unused_self)] // verbs alike
 mod settle;
-mod shard;
 mod stats;
+#[allow(unsafe_code)]
+mod typed;
 mod upkeep;
 mod window;
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,16 +56,19 @@ pub use stats::Stats;
 use crate::error::Error;
 use builder::Config;
 use engine::Inner;
+use typed::{Asked, Typed};
 
 #[cfg(feature = "capi")]
 pub(crate) mod internal {
-    //! What the C ABI builds on: the same verbs, by lead id and with values still in their `Arc`.
-    pub(crate) use super::builder::{Config, keep_key};
+    //! What the C ABI builds on: the same verbs over bytes, with leads known by their id.
+    pub(crate) use super::builder::Config;
+    pub(crate) use super::bytes::{Bytes, Given, Head, Reply, Response};
     pub(crate) use super::deadlock::this_thread;
     pub(crate) use super::engine::{Ask, Follow, Granted, Inner, Step};
     pub(crate) use super::flight::Terms;
     pub(crate) use super::follower::{Arrived, Waiter};
     pub(crate) use super::seat::Waker;
+    pub(crate) use super::settle::LeadRef;
 }
 
 /// What can be a key: anything owned that can be compared and shared between threads.
@@ -81,7 +104,7 @@ impl<T: Send + Sync + 'static> Value for T {}
 /// # Ok::<(), onceflight::Error>(())
 /// ```
 pub struct DedupTable<K: Key, V: Value, S = RandomState> {
-    inner: Arc<Inner<K, V>>,
+    inner: Arc<Inner<Typed<K, V>>>,
     hasher: S,
 }
 
@@ -226,8 +249,8 @@ where
     V: Value,
     S: BuildHasher,
 {
-    pub(crate) fn with(config: Config<K, V>, hasher: S) -> Self {
-        Self { inner: Inner::new(config), hasher }
+    fn with(form: Typed<K, V>, config: Config, hasher: S) -> Self {
+        Self { inner: Inner::new(form, config), hasher }
     }
 
     /// Drops a completed response, or detaches a flight: its followers still get its outcome, or
@@ -236,13 +259,19 @@ where
     pub fn forget<Q>(&self, key: &Q) -> Result<bool, Error>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Hash + Eq + ToOwned + ?Sized,
+        Q::Owned: Into<K>,
     {
-        self.inner.forget(self.hash(key), key)
+        self.inner.forget(&self.asked(key))
     }
 
-    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.hasher.hash_one(key)
+    fn asked<'a, Q: Hash + ?Sized>(&self, key: &'a Q) -> Asked<'a, K, Q> {
+        Asked {
+            key,
+            hash: self.hasher.hash_one(key),
+            shared: self.inner.form.weigher.is_some(),
+            kind: PhantomData,
+        }
     }
 }
 
@@ -258,7 +287,7 @@ impl<K: Key, V: Value, S> DedupTable<K, V, S> {
         self.inner.stats()
     }
 
-    pub(crate) fn inner(&self) -> &Arc<Inner<K, V>> {
+    fn inner(&self) -> &Arc<Inner<Typed<K, V>>> {
         &self.inner
     }
 
@@ -282,12 +311,7 @@ where
 
 impl<K: Key, V: Value, S> Drop for DedupTable<K, V, S> {
     fn drop(&mut self) {
-        if self.inner.forked() {
-            // A thread of the parent may have been inside: nothing here can be trusted or freed.
-            std::mem::forget(Arc::clone(&self.inner));
-        } else {
-            self.inner.close();
-        }
+        self.inner.abolish();
     }
 }
 

@@ -5,14 +5,13 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::keep_key;
 use super::deadlock;
 use super::engine::{Ask, Follow, Step};
 use super::flight::Terms;
 use super::follower::{Follower, Waiter};
 use super::lead::{Lead, Refused};
 use super::{Begin, DedupTable, Key, Outcome, Role, TryBegin, Value};
-use crate::clock::{self, FOREVER};
+use crate::clock::{self, FOREVER, NEVER};
 use crate::error::Error;
 
 /// A request to begin, with its own timeout, lease, ttl, fingerprint and flags; what isn't set is
@@ -99,15 +98,16 @@ where
         let follow = if self.timeout.is_zero() { Follow::No } else { Follow::Blocking };
         let ask = self.ask(follow);
         let table = self.table;
-        Ok(match self.step(&ask)? {
-            (_, Step::Replay(value)) => Begin::Replayed(V::clone(&value)),
-            (hash, Step::Lead(granted)) => {
-                Begin::Lead(Lead::new(table.inner(), hash, granted, ask.terms.thread))
+        let asked = table.asked(self.key);
+        Ok(match table.inner().begin(&asked, &ask, None)? {
+            Step::Replay(response) => Begin::Replayed(V::clone(&response.value)),
+            Step::Lead(granted) => {
+                Begin::Lead(Lead::new(table.inner(), asked.hash, granted, &ask.terms))
             }
-            (hash, Step::Follow(room, seat)) => {
-                let deadline = clock::after(self.timeout);
-                let mut waiter =
-                    Waiter::new(Arc::clone(table.inner()), hash, &ask, None, (room, seat));
+            Step::Follow(room, seat) => {
+                let deadline = clock::after(clock::span(self.timeout));
+                let inner = Arc::clone(table.inner());
+                let mut waiter = Waiter::new(inner, asked.hash, &ask, None, (room, seat));
                 let arrived = waiter.wait(deadline, true)?;
                 table.begun(&waiter, arrived)
             }
@@ -119,14 +119,15 @@ where
     pub fn try_begin(self) -> Result<TryBegin<'t, K, V, S>, Error> {
         let ask = self.ask(Follow::Later);
         let table = self.table;
-        Ok(match self.step(&ask)? {
-            (_, Step::Replay(value)) => TryBegin::Replayed(V::clone(&value)),
-            (hash, Step::Lead(granted)) => {
-                TryBegin::Lead(Lead::new(table.inner(), hash, granted, ask.terms.thread))
+        let asked = table.asked(self.key);
+        Ok(match table.inner().begin(&asked, &ask, None)? {
+            Step::Replay(response) => TryBegin::Replayed(V::clone(&response.value)),
+            Step::Lead(granted) => {
+                TryBegin::Lead(Lead::new(table.inner(), asked.hash, granted, &ask.terms))
             }
-            (hash, Step::Follow(room, seat)) => {
+            Step::Follow(room, seat) => {
                 let inner = Arc::clone(table.inner());
-                let waiter = Waiter::new(inner, hash, &ask, None, (room, seat));
+                let waiter = Waiter::new(inner, asked.hash, &ask, None, (room, seat));
                 TryBegin::Follower(Follower::new(table, waiter))
             }
         })
@@ -148,22 +149,14 @@ where
     }
 
     fn ask(&self, follow: Follow) -> Ask<'r> {
-        let config = &self.table.inner().config;
+        let inner = self.table.inner();
         let terms = Terms {
-            lease: config.lease_granted(self.lease.unwrap_or(config.lease)),
-            ttl: self.ttl.unwrap_or(config.completed_ttl),
+            lease: self.lease.map_or(inner.usual.lease, |lease| inner.config.lease_of(lease)),
+            ttl: self.ttl.map_or(inner.usual.ttl, clock::span),
             thread: if self.same_thread { deadlock::this_thread() } else { 0 },
             recover: self.recover,
-            named: false,
         };
-        Ask { terms, fingerprint: self.fingerprint, follow, deadline: None }
-    }
-
-    fn step(&self, ask: &Ask<'_>) -> Result<(u64, Step<K, V>), Error> {
-        let inner = self.table.inner();
-        let hash = self.table.hash(self.key);
-        let own = || keep_key(self.key.to_owned().into(), &inner.config.weigher);
-        Ok((hash, inner.begin(hash, self.key, own, ask, None)?))
+        Ask { terms, fingerprint: self.fingerprint, follow, deadline: NEVER }
     }
 }
 

@@ -2,18 +2,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use super::builder::{OnCancel, OnLeaseExpired, Weigher};
+use super::builder::{OnCancel, OnLeaseExpired};
 use super::deadlock;
-use super::engine::{Inner, flight_of};
-use super::flight::{Cause, Flight, LeadId, Terms};
+use super::engine::{After, Inner, find_lead};
+use super::flight::{Cause, Flight, Followers, LeadId, Terms};
+use super::form::{Draft, Form, Kept};
+use super::index::Spot;
+use super::line::{Entry, Guard, Place, SPOT_BITS, hash_of};
+use super::local::{Here, Local};
 use super::seat::Verdict;
-use super::shard::{After, Record, RecordState, State, StoredKey, dismiss};
-use super::window::{Completed, expiry};
-use super::{Key, Value};
-use crate::clock;
+use super::window::expiry;
+use crate::clock::{self, Span};
 use crate::error::{Error, ErrorKind};
+
+/// A lead, and where its key is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeadRef {
+    pub id: LeadId,
+    /// `None`: the id alone is known.
+    pub spot: Option<Spot>,
+}
 
 /// What a leader may ask about its lead.
 #[cfg_attr(not(feature = "capi"), allow(dead_code))]
@@ -22,182 +31,273 @@ pub(crate) struct Details {
     pub checkpoint: Option<Arc<[u8]>>,
 }
 
-/// The flight of a lead that settles.
-#[derive(Clone, Copy)]
-struct Settled {
-    number: u64,
-    detached: bool,
-}
+impl<F: Form> Inner<F> {
+    /// Holds the line of a live lead, or says that it is stale.
+    #[inline(always)]
+    fn lead(&self, here: &Local<F>, lead: LeadRef) -> Result<(Guard<'_, F>, Place), Error> {
+        let found = match lead.spot {
+            Some(spot) => {
+                let mut line = self.index.hold(spot.hash);
+                find_lead(&mut line, Some(spot.tag), lead.id).map(|place| (line, place))
+            }
+            None => self.lead_by_id(lead.id),
+        };
+        found.ok_or_else(|| {
+            here.tally.stale.up();
+            ErrorKind::Stale.into()
+        })
+    }
 
-impl<K: Key, V: Value> Inner<K, V> {
-    /// Shares `value` with the followers and keeps it for `ttl` (`None`: the request's own).
-    pub fn complete(
-        &self,
-        hash: u64,
-        id: LeadId,
-        value: V,
-        ttl: Option<Duration>,
-    ) -> Result<(), (Error, V)> {
-        if let Err(error) = self.check_fork() {
-            return Err((error, value));
+    /// An id tells the last bits of its key's hash, which is one line as long as there are no more
+    /// lines than those tell apart.
+    #[inline(never)]
+    fn lead_by_id(&self, id: LeadId) -> Option<(Guard<'_, F>, Place)> {
+        let first = hash_of(id);
+        let mut hash = first;
+        loop {
+            let mut line = self.index.hold(hash);
+            if let Some(place) = find_lead(&mut line, None, id) {
+                return Some((line, place));
+            }
+            drop(line);
+            hash += 1 << SPOT_BITS;
+            if hash as usize >= self.index.len() {
+                return None;
+            }
         }
-        let keep = self.config.retain.as_ref().is_none_or(|keep| keep(&value));
-        let mut value = Some(value);
-        let mut weight = None;
-        let result = loop {
-            let mut state = self.lock(hash);
-            let Some(record) = state.find_mut(hash, |record| record.led_by(id)) else {
-                state.tally.stale += 1;
-                break Err(ErrorKind::Stale);
+    }
+
+    /// Shares what the leader made with the followers and keeps it for `ttl` (`None`: the request's
+    /// own).
+    #[inline]
+    pub fn complete<D: Draft<F>>(
+        &self,
+        lead: LeadRef,
+        draft: D,
+        ttl: Option<Span>,
+    ) -> Result<(), (Error, D)> {
+        if ttl.unwrap_or(self.usual.ttl) == 0
+            && D::asks_nothing(&self.form)
+            && self.drop_plain(lead)
+        {
+            return Ok(());
+        }
+        self.complete_in_full(lead, draft, ttl)
+    }
+
+    /// The case that is to be fast: a flight that nobody joined, and a response that isn't kept.
+    #[inline(always)]
+    fn drop_plain(&self, lead: LeadRef) -> bool {
+        if self.forked() {
+            return false;
+        }
+        let Some(here) = self.locals.mine() else { return false };
+        let hash = lead.spot.map_or_else(|| hash_of(lead.id), |spot| spot.hash);
+        let mut line = self.index.hold(hash);
+        let tag = lead.spot.map(|spot| spot.tag);
+        let Some(place) = find_lead(&mut line, tag, lead.id) else { return false };
+        if !line.flight(place).is_plain() {
+            return false;
+        }
+        let Entry::Flying(mut flight) = line.remove(place) else { return false };
+        drop(line);
+        self.landed(here);
+        let thread = flight.thread();
+        let key = F::clear(&mut flight.key);
+        here.keep_spare(flight);
+        deadlock::lead_settled(thread);
+        drop(key);
+        true
+    }
+
+    #[inline(never)]
+    fn complete_in_full<D: Draft<F>>(
+        &self,
+        lead: LeadRef,
+        mut draft: D,
+        ttl: Option<Span>,
+    ) -> Result<(), (Error, D)> {
+        if let Err(error) = self.check_fork() {
+            return Err((error, draft));
+        }
+        let keep = draft.is_kept(&self.form);
+        loop {
+            let here = self.here();
+            let (mut line, place) = match self.lead(&here, lead) {
+                Ok(found) => found,
+                Err(error) => return Err((error, draft)),
             };
-            let weight = match (weight, &self.config.weigher) {
-                (Some(weight), _) => weight,
-                (None, Weigher::None) => *weight.insert(0),
-                (None, Weigher::Trusted(weigh)) => {
-                    *weight.insert(value.as_ref().map_or(0, |value| weigh(record.key.get(), value)))
-                }
-                (None, Weigher::User(weigh)) => {
-                    let StoredKey::Shared(key) = &record.key else { unreachable!("see keep_key") };
-                    let key = Arc::clone(key);
-                    drop(state);
-                    weight = value.as_ref().map(|value| weigh(&key, value));
+            let flight = line.flight(place);
+            let Some(key) = &flight.key else { unreachable!("a flight in a line has a key") };
+            let weight = match draft.weigh(&self.form, key) {
+                Ok(weight) => weight,
+                Err(chore) => {
+                    drop(line);
+                    drop(here);
+                    draft.work(&self.form, chore);
                     continue;
                 }
             };
             if weight > self.config.max_weight {
-                break Err(ErrorKind::TooLarge);
+                return Err((ErrorKind::TooLarge.into(), draft));
             }
-            let Some(flight) = record.flight() else { break Err(ErrorKind::Stale) };
-            let (number, thread) = (flight.number, flight.terms.thread);
-            let ttl = ttl.unwrap_or(flight.terms.ttl);
-            let retain = keep && !flight.detached && !ttl.is_zero() && self.window.admits(weight);
-            if !retain || state.closed {
-                let after = self.end(&mut state, hash, number, || {
-                    Verdict::Shared(Arc::new(value.take().expect("taken once")))
-                });
-                drop(state);
-                deadlock::lead_settled(thread);
-                after.run();
-                break Ok(());
-            }
-            if !self.window.reserve(weight) {
-                drop(state);
-                self.evict_soonest();
+            let ttl = ttl.unwrap_or_else(|| flight.ttl(&self.usual));
+            let retain = keep
+                && ttl != 0
+                && !flight.detached()
+                && self.shared.window.admits(weight)
+                && !self.is_closed();
+            if retain && !self.shared.window.reserve(weight) {
+                drop(line);
+                drop(here);
+                self.evict();
                 continue;
             }
-            let value = Arc::new(value.take().expect("taken once"));
-            let (after, expires) = self.retain(&mut state, hash, id, value, ttl, weight);
-            self.publish_soonest(hash, &state);
-            drop(state);
-            deadlock::lead_settled(thread);
-            after.run();
-            self.schedule_sweep(expires);
+            if retain {
+                self.retain(here, line, place, draft, ttl, weight);
+            } else {
+                self.share(here, line, place, draft);
+            }
             return Ok(());
-        };
-        match (result, value) {
-            (Err(kind), Some(value)) => Err((kind.into(), value)),
-            _ => Ok(()),
         }
+    }
+
+    /// Ends a flight with a response that isn't kept.
+    fn share<D: Draft<F>>(
+        &self,
+        here: Here<'_, F>,
+        mut line: Guard<'_, F>,
+        place: Place,
+        draft: D,
+    ) {
+        let mut flight = self.land(&here, &mut line, place);
+        let thread = flight.thread();
+        let mut draft = Some(draft);
+        let dismissed = self.dismiss(&here, &mut flight, || {
+            Verdict::Shared(draft.take().expect("taken once").share())
+        });
+        drop(line);
+        self.settled(here, flight, thread, dismissed);
     }
 
     /// Turns a flight into a completed response, in place.
-    fn retain(
+    fn retain<D: Draft<F>>(
         &self,
-        state: &mut State<K, V>,
-        hash: u64,
-        id: LeadId,
-        value: Arc<V>,
-        ttl: Duration,
+        here: Here<'_, F>,
+        mut line: Guard<'_, F>,
+        place: Place,
+        draft: D,
+        ttl: Span,
         weight: usize,
-    ) -> (After<K, V>, Instant) {
-        let seq = state.next_completion();
+    ) {
         let expires = expiry(ttl);
-        let shared = Arc::clone(&value);
-        let completed = RecordState::Completed(Completed { value, expires, seq, weight });
-        let record = state.find_mut(hash, |record| record.led_by(id)).expect("found above");
-        let flying = std::mem::replace(&mut record.state, completed);
-        let mut after = After::default();
-        state.names.remove(&id);
-        state.expiry.insert((expires, seq), hash);
-        state.tally.in_flight -= 1;
-        if let RecordState::Flying(mut flight) = flying {
-            self.landed(&flight);
-            after.dismissed = dismiss(&mut state.tally, &mut flight, || Verdict::Shared(shared));
+        let flight = line.flight(place);
+        let (hash, thread) = (flight.hash, flight.thread());
+        let key = flight.key.take().expect("a flight in a line has a key");
+        let fingerprint = flight.extras_mut().and_then(|extras| extras.fingerprint.take());
+        let response = draft.keep(key, Kept { hash, expires, weight, fingerprint });
+        let shared = response.clone();
+        let Entry::Flying(mut flight) = line.replace(place, Entry::Completed(response)) else {
+            unreachable!("the place of a flight")
+        };
+        self.unwatch(&mut flight);
+        self.landed(&here);
+        let dismissed = self.dismiss(&here, &mut flight, || Verdict::Shared(shared));
+        drop(line);
+        self.settled(here, flight, thread, dismissed);
+        self.schedule_sweep(expires);
+    }
+
+    /// What follows the end of a flight, with its line let go: its followers are told, what is left
+    /// of it is kept for another, and its key is dropped, which is user code.
+    fn settled(
+        &self,
+        here: Here<'_, F>,
+        mut flight: Box<Flight<F>>,
+        thread: u32,
+        dismissed: Option<Followers<F>>,
+    ) {
+        let key = F::clear(&mut flight.key);
+        let extras = flight.take_extras();
+        here.keep_spare(flight);
+        drop(here);
+        deadlock::lead_settled(thread);
+        if let Some(followers) = dismissed {
+            followers.dismiss();
         }
-        (after, expires)
+        drop((key, extras));
     }
 
     /// Nothing happened: the next in line leads, or all fail, by policy.
-    pub fn cancel(&self, hash: u64, id: LeadId) -> Result<(), Error> {
-        self.settle(hash, id, |state, flight| {
-            state.tally.cancels += 1;
+    pub fn cancel(&self, lead: LeadRef) -> Result<(), Error> {
+        self.settle(lead, |here, line, place, after| {
+            here.tally.cancels.up();
             match self.config.on_cancel {
-                _ if flight.detached => self.end_detached(state, hash, flight.number),
-                OnCancel::Promote => self.lose(state, hash, flight.number, Cause::Cancelled),
+                _ if line.flight(place).detached() => self.end_detached(here, line, place, after),
+                OnCancel::Promote => self.lose(here, line, place, Cause::Cancelled, after),
                 OnCancel::FailAll => {
-                    self.end(state, hash, flight.number, || Verdict::Failed(ErrorKind::Cancelled))
+                    let verdict = || Verdict::Failed(ErrorKind::Cancelled);
+                    self.end(here, line, place, verdict, after);
                 }
             }
         })
     }
 
     /// It may have happened: the lead is lost.
-    pub fn abandon(&self, hash: u64, id: LeadId) -> Result<(), Error> {
-        self.settle(hash, id, |state, flight| {
-            if flight.detached {
-                self.end_detached(state, hash, flight.number)
+    pub fn abandon(&self, lead: LeadRef) -> Result<(), Error> {
+        self.settle(lead, |here, line, place, after| {
+            if line.flight(place).detached() {
+                self.end_detached(here, line, place, after);
             } else {
-                self.lose(state, hash, flight.number, Cause::TakenOver)
+                self.lose(here, line, place, Cause::TakenOver, after);
             }
         })
     }
 
     /// Not to be shared: every follower does its own work.
-    pub fn decline(&self, hash: u64, id: LeadId) -> Result<(), Error> {
-        self.settle(hash, id, |state, flight| {
-            self.end(state, hash, flight.number, || Verdict::Bypass)
+    pub fn decline(&self, lead: LeadRef) -> Result<(), Error> {
+        self.settle(lead, |here, line, place, after| {
+            self.end(here, line, place, || Verdict::Bypass, after);
         })
     }
 
     fn settle(
         &self,
-        hash: u64,
-        id: LeadId,
-        transition: impl FnOnce(&mut State<K, V>, Settled) -> After<K, V>,
+        lead: LeadRef,
+        transition: impl FnOnce(&Local<F>, &mut Guard<'_, F>, Place, &mut After<F>),
     ) -> Result<(), Error> {
         self.check_fork()?;
-        let mut state = self.lock(hash);
-        let flight = lead_mut(&mut state, hash, id)?;
-        let thread = flight.terms.thread;
-        let flight = Settled { number: flight.number, detached: flight.detached };
-        let after = transition(&mut state, flight);
-        drop(state);
+        let mut after = After::default();
+        let thread = {
+            let here = self.here();
+            let (mut line, place) = self.lead(&here, lead)?;
+            let thread = line.flight(place).thread();
+            transition(&here, &mut line, place, &mut after);
+            thread
+        };
         deadlock::lead_settled(thread);
-        after.run();
+        self.finish(after);
         Ok(())
     }
 
     /// The lead is over without an outcome.
-    fn lose(&self, state: &mut State<K, V>, hash: u64, number: u64, cause: Cause) -> After<K, V> {
-        let flight = flight_of(state, hash, |record| record.numbered(number));
-        let before = flight.lead;
+    fn lose(
+        &self,
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
+        cause: Cause,
+        after: &mut After<F>,
+    ) {
+        let flight = line.flight(place);
         flight.lose_lead();
-        let on_offer = match &mut flight.standing {
+        let standing = flight.extras_mut().and_then(|extras| extras.standing.as_mut());
+        match standing {
             // It was overdue, and somebody has been asked; that nothing happened is news to it.
-            Some(standing) if cause == Cause::Cancelled => {
-                standing.cause = cause;
-                true
-            }
-            standing => standing.is_some(),
-        };
-        if let Some(before) = before {
-            state.names.remove(&before);
+            Some(standing) if cause == Cause::Cancelled => standing.cause = cause,
+            Some(_) => {}
+            None => self.offer_on(here, line, place, cause, after),
         }
-        let mut after = After::default();
-        if !on_offer {
-            self.offer_on(state, hash, number, cause, &mut after);
-        }
-        after
     }
 
     /// Whether a follower may have a lead that is free for that reason.
@@ -209,17 +309,22 @@ impl<K: Key, V: Value> Inner<K, V> {
     /// Offers the lead of a flight to the next in line.
     pub(super) fn offer_on(
         &self,
-        state: &mut State<K, V>,
-        hash: u64,
-        number: u64,
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
         cause: Cause,
-        after: &mut After<K, V>,
+        after: &mut After<F>,
     ) {
-        after.offer = state.promote(hash, number, cause, |terms| self.may_lead(cause, terms));
-        if after.offer.is_some() {
-            self.watch_offer(hash, state, number, after);
-        } else {
-            self.unled(state, hash, number, cause, after);
+        let hash = line.flight(place).hash;
+        let id = line.next_id(hash);
+        let flight = line.flight(place);
+        after.offer = flight.promote(id, cause, |terms| self.may_lead(cause, terms));
+        match &after.offer {
+            Some(offer) => {
+                here.tally.left.up();
+                self.watch_offer(hash, flight, offer);
+            }
+            None => self.unled(here, line, place, cause, after),
         }
     }
 
@@ -227,128 +332,133 @@ impl<K: Key, V: Value> Inner<K, V> {
     /// nothing happened, and else waits for a begin.
     pub(super) fn unled(
         &self,
-        state: &mut State<K, V>,
-        hash: u64,
-        number: u64,
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
         cause: Cause,
-        after: &mut After<K, V>,
+        after: &mut After<F>,
     ) {
-        let closed = state.closed;
-        let State { records, tally, .. } = &mut *state;
-        let found = records.find_mut(hash, |record| record.numbered(number));
-        let Some(flight) = found.and_then(Record::flight_mut) else { return };
+        let flight = line.flight(place);
         self.unwatch(flight);
         // Under HOLD there may be a line that nobody in it may lead.
-        after.dismissed = dismiss(tally, flight, || Verdict::Failed(ErrorKind::Unknown));
-        if flight.lead.is_none() && (cause == Cause::Cancelled || closed) {
+        let unknown = || Verdict::Failed(ErrorKind::Unknown);
+        after.dismissed = self.dismiss(here, flight, unknown);
+        if flight.lead().is_none() && (cause == Cause::Cancelled || self.is_closed()) {
             // Nothing happened; or nobody will ever take over.
-            after.garbage = state.remove(hash, |record| record.numbered(number));
-            self.landed_with(after);
+            after.garbage = Some(Entry::Flying(self.land(here, line, place)));
         } else {
-            self.expect_losses(self.made);
+            self.expect_losses(0);
         }
     }
 
-    /// Ends a flight.
+    /// Ends a flight, and makes its key vacant.
     pub(super) fn end(
         &self,
-        state: &mut State<K, V>,
-        hash: u64,
-        number: u64,
-        verdict: impl FnOnce() -> Verdict<K, V>,
-    ) -> After<K, V> {
-        let after = state.end(hash, |record| record.numbered(number), verdict);
-        self.landed_with(&after);
-        after
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
+        verdict: impl FnOnce() -> Verdict<F>,
+        after: &mut After<F>,
+    ) {
+        let mut flight = self.land(here, line, place);
+        after.dismissed = self.dismiss(here, &mut flight, verdict);
+        after.garbage = Some(Entry::Flying(flight));
     }
 
+    /// Ends a detached flight without an outcome: its followers begin again, with its key.
     pub(super) fn end_detached(
         &self,
-        state: &mut State<K, V>,
-        hash: u64,
-        number: u64,
-    ) -> After<K, V> {
-        let after = state.end_detached(hash, |record| record.numbered(number));
-        self.landed_with(&after);
-        after
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
+        after: &mut After<F>,
+    ) {
+        self.restart_followers(here, line, place, after);
+        after.garbage = Some(Entry::Flying(self.land(here, line, place)));
     }
 
-    pub(super) fn landed_with(&self, after: &After<K, V>) {
-        if let Some(flight) = after.garbage.as_ref().and_then(Record::flight) {
-            self.landed(flight);
-        }
+    /// Has the followers of a detached flight begin again, and leaves it to its lead.
+    pub(super) fn restart_followers(
+        &self,
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
+        after: &mut After<F>,
+    ) {
+        let flight = line.flight(place);
+        self.unwatch(flight);
+        let (key, again) = F::twin(flight.key.take().expect("a flight in a line has a key"));
+        flight.key = Some(key);
+        let fingerprint = flight.fingerprint().map(Box::from);
+        after.dismissed = self.dismiss(here, flight, || Verdict::Restart(again, fingerprint));
     }
 
-    /// One flight fewer.
-    pub(super) fn landed(&self, flight: &Flight<K, V>) {
-        if let Some((_, alarm)) = flight.alarm {
-            self.alarms.cancel(alarm);
+    /// Takes back an offer that nobody accepted. Its follower keeps its place or, if it had its
+    /// time, goes to the back with a new ticket; and away, if its deadline passed meanwhile.
+    pub(super) fn take_back(
+        &self,
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
+        to_back: Option<u64>,
+        after: &mut After<F>,
+    ) {
+        let Some(extras) = line.flight(place).extras_mut() else { return };
+        let Some(standing) = extras.standing.take() else { return };
+        let (id, seated) = (standing.id, standing.place);
+        if clock::passed(seated.deadline) {
+            here.tally.timeouts.up();
+            after.timed_out = Some(seated.seat);
+        } else if let Some(followers) = extras.followers.as_mut() {
+            if let Some(ticket) = to_back {
+                seated.seat.ticket.store(ticket, Ordering::Relaxed);
+            }
+            after.revoked = Some((Arc::clone(&seated.seat), id));
+            followers.line.insert(seated.seat.ticket.load(Ordering::Relaxed), seated);
+            here.tally.joined.up();
         }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Gives the lead `lease` from now.
-    pub fn renew(&self, hash: u64, id: LeadId, lease: Option<Duration>) -> Result<(), Error> {
+    pub fn renew(&self, lead: LeadRef, lease: Option<Span>) -> Result<(), Error> {
         self.check_fork()?;
-        let mut state = self.lock(hash);
-        let flight = lead_mut(&mut state, hash, id)?;
-        let lease = lease.map_or(flight.terms.lease, |lease| self.config.lease_granted(lease));
-        flight.lease_until = clock::after(lease);
-        let number = flight.number;
         let mut after = After::default();
-        // Somebody may have been asked to take over already; it goes back to where it stood.
-        state.take_back(hash, number, false, &mut after);
-        let flight = lead_mut(&mut state, hash, id)?;
-        self.unwatch(flight);
-        self.watch_lease(hash, flight);
-        drop(state);
-        after.run();
+        {
+            let here = self.here();
+            let (mut line, place) = self.lead(&here, lead)?;
+            let flight = line.flight(place);
+            let hash = flight.hash;
+            let lease = lease.unwrap_or_else(|| flight.lease(&self.usual));
+            flight.lease_until = clock::after(lease);
+            // Somebody may have been asked to take over already; it goes back to where it stood.
+            self.take_back(&here, &mut line, place, None, &mut after);
+            let flight = line.flight(place);
+            self.unwatch(flight);
+            self.watch_lease(hash, flight);
+        }
+        self.finish(after);
         Ok(())
     }
 
     /// Leaves `bytes` for a successor.
-    pub fn set_checkpoint(&self, hash: u64, id: LeadId, bytes: &[u8]) -> Result<(), Error> {
+    pub fn set_checkpoint(&self, lead: LeadRef, bytes: &[u8]) -> Result<(), Error> {
         self.check_fork()?;
         let bytes = Arc::from(bytes);
-        let mut state = self.lock(hash);
-        lead_mut(&mut state, hash, id)?.checkpoint = Some(bytes);
+        let here = self.here();
+        let (mut line, place) = self.lead(&here, lead)?;
+        let before = line.flight(place).widen(&self.usual).checkpoint.replace(bytes);
+        drop(line);
+        drop(before);
         Ok(())
     }
 
     /// The attempt and the checkpoint of a live lead.
-    pub fn details(&self, hash: u64, id: LeadId) -> Result<Details, Error> {
+    pub fn details(&self, lead: LeadRef) -> Result<Details, Error> {
         self.check_fork()?;
-        let mut state = self.lock(hash);
-        let flight = lead_mut(&mut state, hash, id)?;
-        Ok(Details { attempt: flight.attempt, checkpoint: flight.checkpoint.clone() })
+        let here = self.here();
+        let (mut line, place) = self.lead(&here, lead)?;
+        let flight = line.flight(place);
+        let checkpoint = flight.extras().and_then(|extras| extras.checkpoint.clone());
+        Ok(Details { attempt: flight.attempt(), checkpoint })
     }
-
-    /// The hash of a named lead's key.
-    #[cfg(feature = "capi")]
-    pub fn resolve(&self, id: LeadId) -> Result<u64, Error> {
-        self.check_fork()?;
-        // An invented one may name a shard that there isn't: any other will not know it either.
-        let shard = self.shards.get(super::shard::shard_of(id)).unwrap_or(&self.shards[0]);
-        let mut state = shard.state.lock();
-        let hash = state.names.get(&id).copied();
-        if hash.is_none() {
-            state.tally.stale += 1;
-        }
-        hash.ok_or_else(|| ErrorKind::Stale.into())
-    }
-}
-
-/// The flight that `id` leads, or `Stale`.
-fn lead_mut<K, V>(
-    state: &mut State<K, V>,
-    hash: u64,
-    id: LeadId,
-) -> Result<&mut Flight<K, V>, Error> {
-    let State { records, tally, .. } = state;
-    records.find_mut(hash, |record| record.led_by(id)).and_then(Record::flight_mut).ok_or_else(
-        || {
-            tally.stale += 1;
-            ErrorKind::Stale.into()
-        },
-    )
 }

@@ -1,11 +1,9 @@
 //! What a table has done, in numbers that add up.
 
-use std::ops::AddAssign;
-
 /// Counters since the table was made, and how it stands now.
 ///
-/// Each shard is read under its lock, one after the other: exact when the table is at rest, and
-/// while it works never off by more than what happened during the reading.
+/// Each thread counts for itself, and their counters are read one after the other: exact when the
+/// table is at rest, and while it works never off by more than what happened during the reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -37,23 +35,4 @@ pub struct Stats {
     pub completed: u64,
     /// What they weigh: by the weigher, or in C key and response bytes.
     pub completed_bytes: u64,
-}
-
-impl AddAssign for Stats {
-    fn add_assign(&mut self, other: Self) {
-        self.leads += other.leads;
-        self.shared += other.shared;
-        self.replayed += other.replayed;
-        self.bypassed += other.bypassed;
-        self.timeouts += other.timeouts;
-        self.cancels += other.cancels;
-        self.promotions += other.promotions;
-        self.takeovers += other.takeovers;
-        self.stale += other.stale;
-        self.evictions += other.evictions;
-        self.in_flight += other.in_flight;
-        self.waiting += other.waiting;
-        self.completed += other.completed;
-        self.completed_bytes += other.completed_bytes;
-    }
 }

@@ -4,20 +4,22 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
-use super::begin::take_place;
+use super::begin::take_seat;
 use super::builder::OnLeaseExpired;
-use super::engine::{Inner, flight_mut_where};
-use super::flight::{Cause, LeadId};
+use super::engine::{After, Inner, find_flight};
+use super::flight::{Cause, Flight, LeadId};
+use super::form::{Form, Response};
+use super::line::{Guard, Place, View};
 use super::seat::{Seat, Told, Verdict};
-use super::shard::{After, Record, RecordState, State};
-use super::{Key, Value};
-use crate::clock;
+use super::window::Sweep;
+use crate::clock::{self, Moment, NEVER};
 use crate::error::ErrorKind;
-use crate::timer::{Alarm, AlarmKey, Alarmed};
+use crate::timer::{Alarm, Alarmed};
 
-impl<K: Key, V: Value> Alarmed for Inner<K, V> {
+const MILLISECOND: u64 = 1_000_000;
+
+impl<F: Form> Alarmed for Inner<F> {
     fn ring(&self, alarm: Alarm) {
         if self.forked() {
             return;
@@ -26,14 +28,16 @@ impl<K: Key, V: Value> Alarmed for Inner<K, V> {
             Alarm::Lease { hash, id } => self.lease_passed(hash, id),
             Alarm::Offer { hash, id } => self.offer_lapsed(hash, id),
             Alarm::Deadline { hash, ticket } => {
-                let place = {
-                    let mut state = self.lock(hash);
-                    let place = take_place(&mut state, hash, ticket.load(Ordering::Relaxed));
-                    state.tally.timeouts += u64::from(place.is_some());
-                    place
+                let seated = {
+                    let here = self.here();
+                    let mut line = self.index.hold(hash);
+                    let ticket = ticket.load(Ordering::Relaxed);
+                    let seated = take_seat(&here, &mut line, ticket);
+                    here.tally.timeouts.add(u64::from(seated.is_some()));
+                    seated
                 };
-                if let Some(place) = place {
-                    place.seat.tell(Told::TimedOut);
+                if let Some(seated) = seated {
+                    seated.seat.tell(Told::TimedOut);
                 }
             }
             Alarm::Sweep => self.sweep(),
@@ -41,245 +45,273 @@ impl<K: Key, V: Value> Alarmed for Inner<K, V> {
     }
 }
 
-impl<K: Key, V: Value> Inner<K, V> {
-    fn hold(&self) -> bool {
-        self.config.on_lease_expired == OnLeaseExpired::Hold
-    }
-
+impl<F: Form> Inner<F> {
     /// A lease that somebody waits on has passed, unless it was renewed.
-    fn lease_passed(&self, hash: u64, id: LeadId) {
-        let mut state = self.lock(hash);
-        let which = |record: &Record<K, V>| record.led_by(id);
-        let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
-        if !flight.overdue() {
-            // Somebody has been asked already; or the lease was renewed, and has an alarm of its own.
-            return;
+    fn lease_passed(&self, hash: u32, id: LeadId) {
+        let mut after = After::default();
+        {
+            let here = self.here();
+            let mut line = self.index.hold(hash);
+            let Some(place) = find_flight(&mut line, |flight| flight.led_by(id)) else { return };
+            let flight = line.flight(place);
+            if !flight.overdue() {
+                // Somebody has been asked already; or the lease was renewed, and has an alarm of
+                // its own.
+                return;
+            }
+            if let Some(extras) = flight.extras_mut() {
+                extras.alarm = None;
+            }
+            if flight.detached() {
+                self.restart_followers(&here, &mut line, place, &mut after);
+            } else if flight.waiting() > 0 {
+                self.offer_on(&here, &mut line, place, Cause::TakenOver, &mut after);
+            }
         }
-        flight.alarm = None;
-        let number = flight.number;
-        let after = if flight.detached {
-            state.restart_followers(hash, which)
-        } else if flight.waiting() > 0 {
-            let mut after = After::default();
-            self.offer_on(&mut state, hash, number, Cause::TakenOver, &mut after);
-            after
-        } else {
-            After::default()
-        };
-        drop(state);
-        after.run();
+        self.finish(after);
     }
 
     /// An offer that wasn't accepted passes to the next in line, and its follower goes to the back.
     /// Alone it keeps the offer, until a new begin takes it. A line in which nobody else may lead
     /// has waited long enough.
-    fn offer_lapsed(&self, hash: u64, id: LeadId) {
+    fn offer_lapsed(&self, hash: u32, id: LeadId) {
         let mut after = After::default();
-        let mut state = self.lock(hash);
-        let which = |record: &Record<K, V>| record.offers(id);
-        let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
-        let (number, waiting) = (flight.number, flight.waiting());
-        let Some(standing) = &mut flight.standing else { return };
-        let cause = standing.cause;
-        if waiting == 0 && !clock::passed(standing.place.deadline) {
-            standing.lapsed = true;
-            return;
+        {
+            let here = self.here();
+            let mut line = self.index.hold(hash);
+            let Some(place) = find_flight(&mut line, |flight| flight.offers(id)) else { return };
+            let ticket = line.next_id(hash);
+            let Some(extras) = line.flight(place).extras_mut() else { return };
+            let Some(standing) = &mut extras.standing else { return };
+            let cause = standing.cause;
+            let followers = extras.followers.as_ref();
+            let waiting = followers.map_or(0, |followers| followers.line.len());
+            if waiting == 0 && !clock::passed(standing.place.deadline) {
+                standing.lapsed = true;
+                return;
+            }
+            let others = followers.is_some_and(|followers| {
+                followers.line.values().any(|place| self.may_lead(cause, &place.terms))
+            });
+            self.take_back(&here, &mut line, place, Some(ticket), &mut after);
+            if others {
+                self.offer_on(&here, &mut line, place, cause, &mut after);
+            } else {
+                self.unled(&here, &mut line, place, cause, &mut after);
+            }
         }
-        let others = flight.followers.as_ref().is_some_and(|followers| {
-            followers.line.values().any(|place| self.may_lead(cause, &place.terms))
-        });
-        state.take_back(hash, number, true, &mut after);
-        if others {
-            self.offer_on(&mut state, hash, number, cause, &mut after);
-        } else {
-            self.unled(&mut state, hash, number, cause, &mut after);
-        }
-        drop(state);
-        after.run();
+        self.finish(after);
     }
 
     /// A follower goes away for good, and passes on what was offered to it.
-    pub(super) fn give_up(&self, hash: u64, seat: &Arc<Seat>) {
-        let mut state = self.lock(hash);
-        if let Some(place) = take_place(&mut state, hash, seat.ticket.load(Ordering::Relaxed)) {
-            drop(state);
-            drop(place);
-            return;
-        }
-        let which = |record: &Record<K, V>| record.offered_to(seat);
-        let Some(flight) = flight_mut_where(&mut state, hash, which) else { return };
-        let Some(standing) = flight.standing.take() else { return };
-        let number = flight.number;
-        let after = if !flight.detached {
-            let mut after = After::default();
-            self.offer_on(&mut state, hash, number, standing.cause, &mut after);
-            after
-        } else if flight.lead.is_none() {
-            self.end_detached(&mut state, hash, number)
-        } else {
-            state.restart_followers(hash, |record| record.numbered(number))
+    pub(super) fn give_up(&self, hash: u32, seat: &Arc<Seat>) {
+        let mut after = After::default();
+        let seated = {
+            let here = self.here();
+            let mut line = self.index.hold(hash);
+            let seated = take_seat(&here, &mut line, seat.ticket.load(Ordering::Relaxed));
+            if seated.is_none()
+                && let Some(place) = find_flight(&mut line, |flight| flight.offered_to(seat))
+                && let Some(extras) = line.flight(place).extras_mut()
+                && let Some(standing) = extras.standing.take()
+            {
+                let flight = line.flight(place);
+                match (flight.detached(), flight.lead()) {
+                    (false, _) => {
+                        self.offer_on(&here, &mut line, place, standing.cause, &mut after);
+                    }
+                    (true, None) => self.end_detached(&here, &mut line, place, &mut after),
+                    (true, Some(_)) => self.restart_followers(&here, &mut line, place, &mut after),
+                }
+            }
+            seated
         };
-        drop(state);
-        after.run();
+        drop(seated);
+        self.finish(after);
     }
 
     /// Drops one flight that lost its leader and that nobody waits for, to make room for another.
     /// Its attempts are forgotten, which policy HOLD forbids unless nobody can see it any more.
     pub(super) fn reclaim_lost(&self) -> bool {
-        // A refused begin must not cost a look at every record: none is lost before this moment.
+        // A refused begin must not cost a look at every flight: none is lost before this moment.
         let now = clock::now();
-        if self.nanos(now) < self.losses_from.load(Ordering::Relaxed) {
+        if now < self.shared.losses_from.load(Ordering::Relaxed) {
             return false;
         }
-        self.losses_from.store(u64::MAX, Ordering::Relaxed);
-        let mut next = None::<Instant>;
-        let found = self.shards.iter().any(|shard| {
-            let mut state = shard.state.lock();
-            let lost = state.records.iter().find(|record| {
-                let lost = self.lost(record);
-                let until = record.flight().and_then(|flight| flight.lease_until);
-                if !lost && let Some(until) = until {
-                    next = Some(next.map_or(until, |next| next.min(until)));
-                }
-                lost
-            });
-            let Some(hash) = lost.map(|record| record.hash) else { return false };
-            let verdict = || Verdict::Failed(ErrorKind::Overloaded);
-            let after = state.end(hash, |record| self.lost(record), verdict);
-            self.landed_with(&after);
-            drop(state);
-            after.run();
-            true
-        });
+        self.shared.losses_from.store(NEVER, Ordering::Relaxed);
+        let mut next = NEVER;
+        let found = (0..self.index.len()).any(|number| self.reclaim_in(number, &mut next));
         if found {
             self.expect_losses(now);
-        } else if let Some(next) = next {
+        } else if next != NEVER {
             // One that is overdue and not lost has a line, or is held: no hurry to look again.
-            self.expect_losses(next.max(now + Duration::from_millis(100)));
+            self.expect_losses(next.max(now + 100 * MILLISECOND));
         }
         found
     }
 
-    fn lost(&self, record: &Record<K, V>) -> bool {
-        record.flight().is_some_and(|flight| {
-            (!self.hold() || flight.detached)
-                && flight.waiting() == 0
-                && flight.standing.is_none()
-                && flight.overdue()
-        })
-    }
-
-    /// Drops the response that would expire soonest.
-    pub(super) fn evict_soonest(&self) {
-        let soonest = self.shards.iter().min_by_key(|shard| shard.soonest.load(Ordering::Relaxed));
-        let Some(shard) = soonest else { return };
-        let evicted = {
-            let mut state = shard.state.lock();
-            let mut early = false;
-            let evicted = self.pop_expiry(&mut state, |expires| {
-                early = clock::now() < expires;
-                true
+    /// `next` becomes the first moment at which a flight looked at may be lost.
+    fn reclaim_in(&self, number: usize, next: &mut Moment) -> bool {
+        let mut after = After::default();
+        let found = {
+            let here = self.here();
+            let mut line = self.index.hold_line(number);
+            let lost = find_flight(&mut line, |flight| {
+                let lost = self.lost(flight);
+                if !lost {
+                    *next = flight.lease_until.min(*next);
+                }
+                lost
             });
-            state.tally.evictions += u64::from(evicted.is_some() && early);
-            shard.soonest.store(self.soonest_in(&state), Ordering::Relaxed);
-            evicted
+            if let Some(place) = lost {
+                let verdict = || Verdict::Failed(ErrorKind::Overloaded);
+                self.end(&here, &mut line, place, verdict, &mut after);
+            }
+            lost.is_some()
         };
-        if evicted.is_none() {
-            // Somebody else is between counting a response in and publishing it, or evicted it.
+        self.finish(after);
+        found
+    }
+
+    fn lost(&self, flight: &Flight<F>) -> bool {
+        let hold = self.config.on_lease_expired == OnLeaseExpired::Hold;
+        (!hold || flight.detached())
+            && flight.waiting() == 0
+            && flight.standing().is_none()
+            && flight.overdue()
+    }
+
+    /// Makes room in the window: of a sample of responses, the one goes that would expire soonest.
+    /// A window no larger than the sample is looked at as a whole.
+    pub(super) fn evict(&self) {
+        /// Responses to choose from.
+        const SAMPLE: usize = 16;
+        /// Lines to look at, at least, before fewer than that will do.
+        const ENOUGH: usize = 1024;
+        let lines = self.index.len();
+        let start = self.shared.window.hand.load(Ordering::Relaxed);
+        let mut soonest: Option<(Moment, usize)> = None;
+        let (mut seen, mut looked) = (0, 0);
+        while seen < SAMPLE && looked < lines && (looked < ENOUGH || seen == 0) {
+            let number = (start + looked) % lines;
+            let mut line = self.index.hold_line(number);
+            line.find_any(|view| {
+                if let View::Completed(response) = view {
+                    seen += 1;
+                    let expires = response.expires();
+                    if soonest.is_none_or(|(soonest, _)| expires < soonest) {
+                        soonest = Some((expires, number));
+                    }
+                }
+                false
+            });
+            looked += 1;
+        }
+        self.shared.window.hand.store((start + looked) % lines, Ordering::Relaxed);
+        let Some((expires, number)) = soonest else {
+            // Somebody else is between counting a response in and showing it, or evicted it.
             crate::sync::yield_now();
-        }
+            return;
+        };
+        let after = {
+            let here = self.here();
+            let mut line = self.index.hold_line(number);
+            let is = |view: &mut View<'_, F>| matches!(view, View::Completed(response) if response.expires() <= expires);
+            let Some(place) = line.find_any(is) else { return };
+            here.tally.evictions.add(u64::from(clock::before(expires)));
+            self.drop_completed(&mut line, place)
+        };
+        self.finish(after);
     }
 
-    /// Takes out the response that expires first, if `may`.
-    fn pop_expiry(
-        &self,
-        state: &mut State<K, V>,
-        mut may: impl FnMut(Instant) -> bool,
-    ) -> Option<Record<K, V>> {
-        let (&(expires, seq), &hash) = state.expiry.first_key_value()?;
-        if !may(expires) {
-            return None;
-        }
-        let record = state.remove(hash, |record| match &record.state {
-            RecordState::Completed(completed) => {
-                completed.seq == seq && completed.expires == expires
-            }
-            RecordState::Flying(_) => false,
-        })?;
-        if let RecordState::Completed(completed) = &record.state {
-            self.window.release(completed.weight);
-        }
-        Some(record)
-    }
-
-    /// Drops what has expired, in batches short enough that no caller notices the lock.
+    /// Drops what has expired, a line at a time.
     fn sweep(&self) {
-        const BATCH: usize = 64;
-        self.cancel_sweep(&mut self.sweep_alarm.lock());
-        for shard in &self.shards {
-            loop {
-                let now = clock::now();
-                let expired: Vec<_> = {
-                    let mut state = shard.state.lock();
-                    let expired = std::iter::from_fn(|| {
-                        self.pop_expiry(&mut state, |expires| expires <= now)
-                    })
-                    .take(BATCH)
-                    .collect();
-                    shard.soonest.store(self.soonest_in(&state), Ordering::Relaxed);
-                    expired
-                };
-                let more = expired.len() == BATCH;
-                for record in expired {
-                    // A destructor's panic is its owner's; the others still go.
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(record)));
-                }
-                if !more {
-                    break;
-                }
+        let window = &self.shared.window;
+        let began = clock::now();
+        {
+            let mut sweep = window.sweep.lock();
+            self.stop_alarm(&mut sweep);
+            sweep.under_way = true;
+            window.soonest.store(NEVER, Ordering::Relaxed);
+        }
+        let mut next = NEVER;
+        for number in 0..self.index.len() {
+            while let Some(after) = self.sweep_line(number, &mut next) {
+                // A destructor's panic is its owner's; the others still go.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.finish(after)));
             }
         }
-        let soonest = self.shards.iter().map(|shard| shard.soonest.load(Ordering::Relaxed)).min();
-        if let Some(soonest) = soonest.filter(|soonest| *soonest != u64::MAX) {
-            self.schedule_sweep(self.made + Duration::from_nanos(soonest));
+        let mut sweep = window.sweep.lock();
+        sweep.under_way = false;
+        // A walk takes long where there is much to look at; it is not to take up a processor.
+        let now = clock::now();
+        sweep.not_before = now + 10 * (now - began);
+        let next = next.min(window.soonest.load(Ordering::Relaxed));
+        if next != NEVER && !self.is_closed() {
+            window.soonest.store(next, Ordering::Relaxed);
+            self.set_alarm(&mut sweep, next);
         }
+    }
+
+    /// Takes an expired response out; `next` becomes the first moment at which another will be.
+    fn sweep_line(&self, number: usize, next: &mut Moment) -> Option<After<F>> {
+        let mut line = self.index.hold_line(number);
+        let place = find_expired(&mut line, next)?;
+        Some(self.drop_completed(&mut line, place))
     }
 
     /// Has the reaper come soon after `expires`, unless it comes earlier anyway. Look-ups are exact
-    /// without it; a short delay lets it take many at once.
-    pub(super) fn schedule_sweep(&self, expires: Instant) {
-        const DELAY: Duration = Duration::from_millis(10);
-        let at = expires.max(clock::now()) + DELAY;
-        let nanos = self.nanos(at);
-        if nanos >= self.sweep_at.load(Ordering::Relaxed) {
-            return;
+    /// without it.
+    #[inline]
+    pub(super) fn schedule_sweep(&self, expires: Moment) {
+        if expires < self.shared.window.soonest.load(Ordering::Relaxed) {
+            self.expires_sooner(expires);
         }
-        let mut alarm = self.sweep_alarm.lock();
-        if alarm.is_none_or(|alarm| at < alarm.at()) {
-            self.cancel_sweep(&mut alarm);
+    }
+
+    #[cold]
+    fn expires_sooner(&self, expires: Moment) {
+        let window = &self.shared.window;
+        let mut sweep = window.sweep.lock();
+        if expires < window.soonest.load(Ordering::Relaxed) && !self.is_closed() {
+            window.soonest.store(expires, Ordering::Relaxed);
+            if !sweep.under_way {
+                self.set_alarm(&mut sweep, expires);
+            }
+        }
+    }
+
+    /// A short delay lets the reaper take many at once.
+    fn set_alarm(&self, sweep: &mut Sweep, expires: Moment) {
+        const DELAY: u64 = 10 * MILLISECOND;
+        let at = expires.saturating_add(DELAY).max(sweep.not_before);
+        if sweep.alarm.is_none_or(|alarm| at < alarm.at()) {
+            self.stop_alarm(sweep);
             let me = Weak::clone(&self.me) as Weak<dyn Alarmed>;
-            *alarm = Some(self.reaper.set(at, me, Alarm::Sweep));
-            self.sweep_at.store(nanos, Ordering::Relaxed);
+            sweep.alarm = Some(self.reaper.set(at, me, Alarm::Sweep));
         }
     }
 
     /// At most one alarm to sweep is ever set.
-    pub(super) fn cancel_sweep(&self, alarm: &mut Option<AlarmKey>) {
-        if let Some(alarm) = alarm.take() {
+    pub(super) fn stop_alarm(&self, sweep: &mut Sweep) {
+        if let Some(alarm) = sweep.alarm.take() {
             self.reaper.cancel(alarm);
         }
-        self.sweep_at.store(u64::MAX, Ordering::Relaxed);
     }
+}
 
-    pub(super) fn publish_soonest(&self, hash: u64, state: &State<K, V>) {
-        self.shard(hash).soonest.store(self.soonest_in(state), Ordering::Relaxed);
-    }
-
-    fn soonest_in(&self, state: &State<K, V>) -> u64 {
-        state.expiry.first_key_value().map_or(u64::MAX, |(&(expires, _), _)| self.nanos(expires))
-    }
-
-    pub(super) fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.made).as_nanos()).unwrap_or(u64::MAX - 1)
-    }
+/// A response that has expired; `next` becomes the first moment at which one looked at will have.
+fn find_expired<F: Form>(line: &mut Guard<'_, F>, next: &mut Moment) -> Option<Place> {
+    let mut now = 0;
+    line.find_any(|view| {
+        let View::Completed(response) = view else { return false };
+        if now == 0 {
+            now = clock::now();
+        }
+        let expires = response.expires();
+        if expires > now {
+            *next = expires.min(*next);
+        }
+        expires <= now
+    })
 }

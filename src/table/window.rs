@@ -1,23 +1,14 @@
 //! The completed window: how much of it there may be, over the whole table, at every instant.
 //!
-//! A response is counted in before it is retained and counted out when it is dropped, so the
-//! bounds hold at every instant and not just on average. Which one makes room: the one that would
-//! expire soonest, which under one ttl is the oldest.
+//! A response is counted in before it is kept and counted out when it is dropped, so the bounds
+//! hold at every instant and not just on average. Responses stand in their lines and in no other
+//! list: `upkeep` finds what has expired, and what has to make room, by walking over the lines.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use crate::sync::AtomicUsize;
-
-/// A response that is replayed until it expires.
-pub(super) struct Completed<V> {
-    pub value: Arc<V>,
-    pub expires: Instant,
-    /// Completions of a shard in order; tells apart those that expire together.
-    pub seq: u64,
-    pub weight: usize,
-}
+use crate::clock::{self, Moment, NEVER, Span};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex};
+use crate::timer::AlarmKey;
 
 /// The bounds, and what is taken of them.
 pub(super) struct Window {
@@ -25,11 +16,33 @@ pub(super) struct Window {
     max_bytes: usize,
     entries: AtomicUsize,
     bytes: AtomicUsize,
+    /// The line to look at next for something that may go.
+    pub hand: AtomicUsize,
+    /// When the first response expires that the reaper hasn't come for; never later than true.
+    pub soonest: AtomicU64,
+    pub sweep: Mutex<Sweep>,
+}
+
+/// The reaper's walk over the lines.
+#[derive(Default)]
+pub(super) struct Sweep {
+    pub alarm: Option<AlarmKey>,
+    /// It doesn't begin sooner than that.
+    pub not_before: Moment,
+    pub under_way: bool,
 }
 
 impl Window {
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self { max_entries, max_bytes, entries: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+        Self {
+            max_entries,
+            max_bytes,
+            entries: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+            soonest: AtomicU64::new(NEVER),
+            sweep: Mutex::default(),
+        }
     }
 
     /// Whether a response of that weight could stand in an empty window.
@@ -62,17 +75,16 @@ impl Window {
     }
 }
 
+/// When a response completed now stops being replayed. For ever is a century.
+pub(super) fn expiry(ttl: Span) -> Moment {
+    const CENTURY: Span = 100 * 365 * 24 * 60 * 60 * 1_000_000_000;
+    clock::after(ttl.min(CENTURY))
+}
+
 fn add_within(counter: &AtomicUsize, amount: usize, max: usize) -> bool {
     counter
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
             now.checked_add(amount).filter(|sum| *sum <= max)
         })
         .is_ok()
-}
-
-/// When a response completed now stops being replayed. For ever is a century.
-pub(super) fn expiry(ttl: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-    let now = crate::clock::now();
-    now.checked_add(ttl.min(CENTURY)).unwrap_or(now)
 }

@@ -19,7 +19,7 @@ pub const SECOND: Duration = Duration::from_secs(1);
 /// A ttl that no model's clock gets to: a key completes once.
 pub const KEPT: Duration = Duration::from_secs(1 << 20);
 
-/// One key, another in another shard, and one in the first one's shard.
+/// One key, another in another line, and one in the first one's line.
 pub const A: u64 = 0;
 pub const B: u64 = 1;
 pub const A2: u64 = 1 << 40;
@@ -88,7 +88,7 @@ fn number(variable: &str, default: u64) -> u64 {
     }
 }
 
-/// The same hashes in every run, with the key in the bits that choose the shard.
+/// The same hashes in every run, with the key in the bits that choose the line.
 #[derive(Default)]
 pub struct Spread(u64);
 
@@ -98,8 +98,8 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, key: u64) {
-        // 32 bits of shard; what is above them tells the keys of one shard apart.
-        self.0 = (key & 0xffff_ffff) << 32 | key >> 32;
+        // The lowest bits choose the line; those in the middle tell the keys of one line apart.
+        self.0 = key;
     }
 
     fn finish(&self) -> u64 {

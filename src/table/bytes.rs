@@ -1,0 +1,513 @@
+//! Keys and responses of bytes: what C, and everything that speaks to other processes, has.
+//!
+//! A response is one block: a head, the data, and the key where it is kept in the window. It is
+//! allocated once, on completion, and shared from then on; a handle is a pointer to it.
+//!
+//! | bytes | what |
+//! |-|-|
+//! | 0–3 | how many hold it |
+//! | 4–7 | the hash that tells its line |
+//! | 8–15 | when it expires, in units of 16 µs (48 bits); the key's length; whether there is a fingerprint |
+//! | 16–19, 20–23 | the status, the data's length |
+//! | then | the data; the key's length, if it is long; the key; where the fingerprint is, if there is one |
+//!
+//! Every byte here counts: with a 16-byte key and a 64-byte response the block is the 112 bytes that
+//! an allocator gives for 104.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use super::form::{Draft, Form, Kept, Probe};
+use super::index::Spot;
+use crate::clock::{Moment, NEVER};
+
+/// A table of bytes.
+pub(crate) struct Bytes;
+
+/// A key as its flight owns it. What is short stands inside; what is long keeps its buffer for the
+/// key of the next flight.
+pub(crate) struct BytesKey(Stored);
+
+enum Stored {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long { len: u32, buffer: Box<[u8]> },
+}
+
+const SHORT: usize = 22;
+/// A buffer longer than that isn't kept when its flight ends.
+const SPARED: usize = 256;
+
+impl BytesKey {
+    fn get(&self) -> &[u8] {
+        match &self.0 {
+            Stored::Short { len, bytes } => &bytes[..usize::from(*len).min(SHORT)],
+            Stored::Long { len, buffer } => &buffer[..*len as usize],
+        }
+    }
+
+    fn of(key: &[u8]) -> Self {
+        let mut place = None;
+        Self::write(key, &mut place);
+        place.expect("just written")
+    }
+
+    #[inline(always)]
+    fn write(key: &[u8], place: &mut Option<Self>) {
+        if key.len() <= SHORT {
+            let mut bytes = [0; SHORT];
+            bytes[..key.len()].copy_from_slice(key);
+            #[allow(clippy::cast_possible_truncation)] // it is short
+            let len = key.len() as u8;
+            *place = Some(Self(Stored::Short { len, bytes }));
+        } else {
+            Self::write_long(key, place);
+        }
+    }
+
+    fn write_long(key: &[u8], place: &mut Option<Self>) {
+        let length = u32::try_from(key.len()).expect("limited by max_key_len");
+        if let Some(Self(Stored::Long { len, buffer })) = place
+            && let Some(start) = buffer.get_mut(..key.len())
+        {
+            start.copy_from_slice(key);
+            *len = length;
+            return;
+        }
+        // A little more than needed: the next key may be as long, or nearly.
+        let mut buffer = vec![0; key.len().next_multiple_of(64)].into_boxed_slice();
+        buffer[..key.len()].copy_from_slice(key);
+        *place = Some(Self(Stored::Long { len: length, buffer }));
+    }
+}
+
+impl Form for Bytes {
+    type Key = BytesKey;
+    type Response = Response;
+
+    fn same(one: &BytesKey, other: &BytesKey) -> bool {
+        one.get() == other.get()
+    }
+
+    fn is_of(key: &BytesKey, response: &Response) -> bool {
+        key.get() == response.key()
+    }
+
+    fn twin(key: BytesKey) -> (BytesKey, BytesKey) {
+        (BytesKey::of(key.get()), key)
+    }
+
+    fn again(twin: &BytesKey) -> BytesKey {
+        BytesKey::of(twin.get())
+    }
+
+    #[inline(always)]
+    fn clear(key: &mut Option<BytesKey>) -> Option<BytesKey> {
+        match key {
+            Some(BytesKey(Stored::Long { buffer, .. })) if buffer.len() > SPARED => key.take(),
+            // The next one is written over it.
+            _ => None,
+        }
+    }
+}
+
+/// A key of a caller, and its hash.
+pub(crate) struct Given<'a> {
+    pub key: &'a [u8],
+    pub hash: u64,
+}
+
+impl Probe<Bytes> for Given<'_> {
+    const OURS: bool = true;
+    const LIGHT: bool = false;
+
+    #[inline(always)]
+    fn spot(&self) -> Spot {
+        Spot::of(self.hash)
+    }
+
+    #[inline(always)]
+    fn is_key(&self, key: &BytesKey) -> bool {
+        key.get() == self.key
+    }
+
+    #[inline(always)]
+    fn is_response(&self, response: &Response) -> bool {
+        response.key() == self.key
+    }
+
+    fn own(&self) -> BytesKey {
+        BytesKey::of(self.key)
+    }
+
+    #[inline(always)]
+    fn write(&self, place: &mut Option<BytesKey>) {
+        BytesKey::write(self.key, place);
+    }
+}
+
+/// What a leader completes with.
+pub(crate) struct Reply<'a> {
+    status: i32,
+    data: &'a [u8],
+    /// Made in advance, with the key in it: copying much takes long.
+    block: Option<Block>,
+}
+
+impl<'a> Reply<'a> {
+    pub fn new(status: i32, data: &'a [u8]) -> Self {
+        Self { status, data, block: None }
+    }
+}
+
+/// As much is copied under a lock at most.
+const LITTLE: usize = 1024;
+
+impl Draft<Bytes> for Reply<'_> {
+    /// The key.
+    type Chore = BytesKey;
+
+    #[inline(always)]
+    fn asks_nothing(_: &Bytes) -> bool {
+        true
+    }
+
+    fn is_kept(&self, _: &Bytes) -> bool {
+        true
+    }
+
+    fn weigh(&mut self, _: &Bytes, key: &BytesKey) -> Result<usize, BytesKey> {
+        if self.data.len() > LITTLE && self.block.is_none() {
+            return Err(BytesKey::of(key.get()));
+        }
+        Ok(self.data.len() + key.get().len())
+    }
+
+    fn work(&mut self, _: &Bytes, key: BytesKey) {
+        self.block = Some(Block::new(self.status, self.data, key.get(), true));
+    }
+
+    fn share(self) -> Response {
+        let Self { status, data, block } = self;
+        block.unwrap_or_else(|| Block::new(status, data, &[], false)).0
+    }
+
+    fn keep(self, key: BytesKey, kept: Kept) -> Response {
+        let Self { status, data, block } = self;
+        let marked = kept.fingerprint.is_some();
+        block.unwrap_or_else(|| Block::new(status, data, key.get(), marked)).seal(kept)
+    }
+}
+
+/// A response's head.
+#[repr(C, align(8))]
+pub(crate) struct Head {
+    holds: AtomicU32,
+    hash: u32,
+    /// | bits | what |
+    /// |-|-|
+    /// | 63–16 | when it expires |
+    /// | 15 | `MARKED`: whether there is room for a fingerprint |
+    /// | 14–0 | the key's length, or `LONG` |
+    terms: u64,
+    status: i32,
+    data_len: u32,
+}
+
+const HEAD: usize = size_of::<Head>();
+/// The key's length stands before it.
+const LONG: usize = 0x7fff;
+const MARKED: u64 = 1 << 15;
+/// 2^14 ns: a response expires that much early at most.
+const UNIT_BITS: u32 = 14;
+
+/// A fingerprint is on its own: it is rare.
+type Mark = Option<Box<[u8]>>;
+
+/// Where the parts of a block are, from its start.
+struct Parts {
+    key: usize,
+    mark: Option<usize>,
+    layout: Layout,
+}
+
+impl Parts {
+    #[inline]
+    fn of(data_len: usize, key_len: usize, marked: bool) -> Self {
+        // A long key's length stands before it.
+        let key = HEAD + data_len + if key_len >= LONG { size_of::<usize>() } else { 0 };
+        let mut end = key + key_len;
+        let mark = marked.then_some(end);
+        if marked {
+            end += size_of::<Mark>();
+        }
+        let layout = Layout::from_size_align(end, align_of::<Head>());
+        Self { key, mark, layout: layout.expect("lengths of 32 bits") }
+    }
+}
+
+/// A counted hold on a response.
+#[repr(transparent)]
+pub(crate) struct Response(NonNull<Head>);
+
+// SAFETY: a sealed block never changes but for its count, which is atomic, and is freed by whoever
+// drops the last hold.
+unsafe impl Send for Response {}
+// SAFETY: as above.
+unsafe impl Sync for Response {}
+
+/// A response that isn't sealed: one hold, and nobody else has it.
+struct Block(Response);
+
+impl Block {
+    /// A marked one has room for a fingerprint.
+    fn new(status: i32, data: &[u8], key: &[u8], marked: bool) -> Self {
+        let data_len = u32::try_from(data.len()).expect("limited by max_response_len");
+        let parts = Parts::of(data.len(), key.len(), marked);
+        // SAFETY: the layout isn't empty: there is a head.
+        let Some(start) = NonNull::new(unsafe { alloc(parts.layout) }) else {
+            handle_alloc_error(parts.layout)
+        };
+        let mark = if marked { MARKED } else { 0 };
+        let terms = NEVER << UNIT_BITS & !0xffff | mark | key.len().min(LONG) as u64;
+        let head = Head { holds: AtomicU32::new(1), hash: 0, terms, status, data_len };
+        // SAFETY: freshly allocated for these parts, and aligned for the head; the others are
+        // written as bytes or unaligned.
+        unsafe {
+            start.cast().write(head);
+            start.add(HEAD).copy_from_nonoverlapping(NonNull::from(data).cast(), data.len());
+            start.add(parts.key).copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
+            if key.len() >= LONG {
+                start.add(HEAD + data.len()).cast::<usize>().write_unaligned(key.len());
+            }
+            if let Some(at) = parts.mark {
+                start.add(at).cast::<Mark>().write_unaligned(None);
+            }
+        }
+        Self(Response(start.cast()))
+    }
+
+    /// How it is found and when it goes; from here on it never changes.
+    fn seal(self, kept: Kept) -> Response {
+        let Kept { hash, expires, fingerprint, .. } = kept;
+        let parts = self.0.parts();
+        let start = self.0.0;
+        // SAFETY: a block has one hold, this one, so nobody else looks at it; a place for a mark
+        // holds one, written by `new`.
+        unsafe {
+            let head = &mut *start.as_ptr();
+            head.hash = hash;
+            head.terms = (expires >> UNIT_BITS) << 16 | head.terms & 0xffff;
+            if let Some(at) = parts.mark {
+                start.cast::<u8>().add(at).cast::<Mark>().write_unaligned(fingerprint);
+            } else {
+                debug_assert!(fingerprint.is_none(), "a block for a fingerprint is marked");
+            }
+        }
+        self.0
+    }
+}
+
+impl Response {
+    /// Bytes that no flight has completed with.
+    pub fn of(status: i32, data: &[u8]) -> Self {
+        Block::new(status, data, &[], false).0
+    }
+
+    #[inline(always)]
+    fn head(&self) -> &Head {
+        // SAFETY: a hold keeps its block, whose head doesn't change.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub fn status(&self) -> i32 {
+        self.head().status
+    }
+
+    #[inline(always)]
+    pub fn data(&self) -> &[u8] {
+        // SAFETY: so many bytes were written behind the head, and never change.
+        unsafe { self.slice(HEAD, self.head().data_len as usize) }
+    }
+
+    #[inline(always)]
+    fn key(&self) -> &[u8] {
+        let (data_len, key_len) = (self.head().data_len as usize, self.key_len());
+        let long = if key_len >= LONG { size_of::<usize>() } else { 0 };
+        // SAFETY: as for the data.
+        unsafe { self.slice(HEAD + data_len + long, key_len) }
+    }
+
+    /// # Safety
+    /// So many bytes stand there.
+    #[inline(always)]
+    unsafe fn slice(&self, at: usize, len: usize) -> &[u8] {
+        // SAFETY: the caller's promise; the block lives as long as this hold.
+        unsafe { std::slice::from_raw_parts(self.0.cast::<u8>().add(at).as_ptr(), len) }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // 15 bits
+    fn key_len(&self) -> usize {
+        let len = self.head().terms as usize & LONG;
+        if len < LONG { len } else { self.long_key_len() }
+    }
+
+    #[cold]
+    fn long_key_len(&self) -> usize {
+        let at = HEAD + self.head().data_len as usize;
+        // SAFETY: a long key's length stands there.
+        unsafe { self.0.cast::<u8>().add(at).cast::<usize>().read_unaligned() }
+    }
+
+    fn parts(&self) -> Parts {
+        let head = self.head();
+        Parts::of(head.data_len as usize, self.key_len(), head.terms & MARKED != 0)
+    }
+
+    /// For C: a pointer that is this hold.
+    pub fn into_handle(self) -> *mut Head {
+        std::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// # Safety
+    /// `handle` came from `into_handle`, and is given up here.
+    pub unsafe fn from_handle(handle: NonNull<Head>) -> Self {
+        Self(handle)
+    }
+
+    #[cold]
+    fn free(&self) {
+        let parts = self.parts();
+        let start = self.0.cast::<u8>();
+        // SAFETY: the last hold goes: nobody looks at the block any more. It was allocated with
+        // this layout, and a place for a mark holds one.
+        unsafe {
+            if let Some(at) = parts.mark {
+                drop(start.add(at).cast::<Mark>().read_unaligned());
+            }
+            dealloc(start.as_ptr(), parts.layout);
+        }
+    }
+}
+
+impl Clone for Response {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        // Relaxed, as in `std`'s `Arc`: whoever clones has a hold, so the block can't go meanwhile.
+        let holds = self.head().holds.fetch_add(1, Ordering::Relaxed);
+        if holds > u32::MAX / 2 {
+            // Holds that were leaked: a count that wrapped would free what is in use.
+            std::process::abort();
+        }
+        Self(self.0)
+    }
+}
+
+impl Drop for Response {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Release and acquire, as in `std`'s `Arc`: what others did with it is done before it goes.
+        if self.head().holds.fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            self.free();
+        }
+    }
+}
+
+// SAFETY: a pointer's own round trip; it isn't null, and even since a head is aligned to eight.
+unsafe impl super::form::Response for Response {
+    fn into_word(self) -> *mut () {
+        self.into_handle().cast()
+    }
+
+    #[inline(always)]
+    unsafe fn from_word(word: *mut ()) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { NonNull::new_unchecked(word.cast()) })
+    }
+
+    #[inline(always)]
+    fn hash(&self) -> u32 {
+        self.head().hash
+    }
+
+    #[inline(always)]
+    fn expires(&self) -> Moment {
+        let units = self.head().terms >> 16;
+        if units == NEVER >> UNIT_BITS & (u64::MAX >> 16) { NEVER } else { units << UNIT_BITS }
+    }
+
+    fn weight(&self) -> usize {
+        self.data().len() + self.key().len()
+    }
+
+    #[inline(always)]
+    fn fingerprint(&self) -> Option<&[u8]> {
+        if self.head().terms & MARKED == 0 { None } else { self.marked() }
+    }
+}
+
+impl Response {
+    #[cold]
+    fn marked(&self) -> Option<&[u8]> {
+        let at = self.parts().mark?;
+        // SAFETY: a marked block has a mark there, which lives and doesn't change as long as it. It
+        // is read bit by bit, since it isn't aligned, and not dropped.
+        let mark = unsafe { self.0.cast::<u8>().add(at).cast::<Mark>().read_unaligned() };
+        let mark = std::mem::ManuallyDrop::new(mark);
+        // SAFETY: the bytes are the block's, not the copied pointer's.
+        mark.as_deref().map(|mark| unsafe { std::slice::from_raw_parts(mark.as_ptr(), mark.len()) })
+    }
+}
+
+#[cfg(all(test, not(onceflight_shuttle)))]
+mod tests {
+    use super::{Block, Bytes, BytesKey, HEAD, Kept, Response};
+    use crate::clock::NEVER;
+    use crate::table::flight::Flight;
+    use crate::table::form::Response as _;
+
+    fn kept(fingerprint: Option<&[u8]>) -> Kept {
+        let fingerprint = fingerprint.map(Box::from);
+        Kept { hash: 7, expires: 1 << 40, weight: 0, fingerprint }
+    }
+
+    #[test]
+    fn it_is_as_small_as_said() {
+        assert_eq!(HEAD, 24);
+        assert_eq!(size_of::<BytesKey>(), 24);
+        assert_eq!(size_of::<Flight<Bytes>>(), 56);
+    }
+
+    #[test]
+    fn blocks_of_all_shapes() {
+        for key_len in [0, 1, 22, 23, 0x7ffe, 0x7fff, 0x8000, 100_000] {
+            for data_len in [0, 1, 64, 5000] {
+                for mark in [None, Some(&b"print"[..]), Some(b"")] {
+                    let (key, data) = (vec![b'k'; key_len], vec![b'd'; data_len]);
+                    let block = Block::new(-3, &data, &key, mark.is_some());
+                    let response = block.seal(kept(mark));
+                    let other = response.clone();
+                    drop(response);
+                    assert_eq!((other.status(), other.hash()), (-3, 7));
+                    assert_eq!((other.data(), other.key()), (&*data, &*key));
+                    assert_eq!(other.fingerprint(), mark);
+                    assert_eq!(other.weight(), key_len + data_len);
+                    assert_eq!(other.expires(), 1 << 40);
+                }
+            }
+        }
+        assert_eq!(Response::of(0, b"x").expires(), NEVER);
+    }
+
+    #[test]
+    fn keys_of_all_lengths_in_one_place() {
+        let mut place = None;
+        for len in [0, 1, 22, 23, 24, 64, 65, 23, 300, 5, 64] {
+            let key: Vec<u8> = (0..=255).cycle().take(len).collect();
+            BytesKey::write(&key, &mut place);
+            assert_eq!(place.as_ref().unwrap().get(), key);
+        }
+    }
+}

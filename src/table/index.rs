@@ -1,0 +1,162 @@
+//! Where a key's line is: an array that doubles without stopping anybody.
+//!
+//! The array is a list of segments, each as long as all before it, so growing moves nothing: the
+//! lines of the new segment are unborn, and a line and its twin in the new half part when either is
+//! first asked for. A line knows its level, the number of doublings it has gone through; whoever
+//! finds one at another level than the index's parts it from its twin first, or, if the index has
+//! grown meanwhile, looks again.
+//!
+//! It grows once one line in eight has more entries than fit into it, which is at about four a line
+//! (the entries of a line are Poisson-distributed). It doesn't shrink: a line is 64 bytes, so what a
+//! peak leaves behind is some 16 bytes for each of its keys.
+//!
+//! Lock order: a line → its twin (the one with the higher number).
+
+use std::sync::atomic::Ordering;
+
+use once_cell::sync::OnceCell;
+
+use super::form::Form;
+use super::line::{Guard, Line, UNBORN};
+use crate::sync::{AtomicUsize, Mutex};
+
+/// Where a key is looked for: its line by the low bits of its hash, itself by its tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub hash: u32,
+    pub tag: u8,
+}
+
+impl Spot {
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // both ends of it, on purpose
+    pub fn of(hash: u64) -> Self {
+        // The topmost bit tells a tag from an empty place.
+        Self { hash: hash as u32, tag: (hash >> 56) as u8 | 0x80 }
+    }
+}
+
+/// Lines of a new table.
+#[cfg(not(onceflight_shuttle))]
+const FIRST: usize = 512;
+/// Few enough to be made for each schedule, and to be grown past.
+#[cfg(onceflight_shuttle)]
+const FIRST: usize = 2;
+/// No hash tells more lines apart.
+const SEGMENTS: usize = 24;
+
+pub(super) struct Index<F: Form> {
+    /// Doublings so far.
+    level: AtomicUsize,
+    /// Lines with more entries than fit.
+    crowded: AtomicUsize,
+    first: Box<[Line<F>; FIRST]>,
+    /// The lines after those: each segment is as long as all before it.
+    segments: [OnceCell<Box<[Line<F>]>>; SEGMENTS],
+    growing: Mutex<()>,
+}
+
+impl<F: Form> Index<F> {
+    pub fn new() -> Self {
+        let first: Box<[Line<F>]> = (0..FIRST).map(|_| Line::new(0)).collect();
+        Self {
+            level: AtomicUsize::new(0),
+            crowded: AtomicUsize::new(0),
+            first: first.try_into().ok().expect("as long as made"),
+            segments: [const { OnceCell::new() }; SEGMENTS],
+            growing: Mutex::new(()),
+        }
+    }
+
+    /// Lines, just now.
+    pub fn len(&self) -> usize {
+        FIRST << self.level.load(Ordering::Acquire)
+    }
+
+    /// The line of a hash, held.
+    #[inline(always)]
+    pub fn hold(&self, hash: u32) -> Guard<'_, F> {
+        if self.level.load(Ordering::Acquire) == 0 {
+            let line = self.first[hash as usize % FIRST].hold(&self.crowded);
+            if line.level() == 0 {
+                return line;
+            }
+        }
+        self.hold_among_more(hash)
+    }
+
+    #[inline(never)]
+    fn hold_among_more(&self, hash: u32) -> Guard<'_, F> {
+        loop {
+            let level = self.level.load(Ordering::Acquire);
+            let number = hash as usize & ((FIRST << level) - 1);
+            let line = self.line(number).hold(&self.crowded);
+            if line.level() == level {
+                return line;
+            }
+            drop(line);
+            self.part(number, level);
+        }
+    }
+
+    /// The line with that number, held; all are there if none were missed by who asks for
+    /// 0..`len()` while the index doesn't grow.
+    pub fn hold_line(&self, number: usize) -> Guard<'_, F> {
+        self.hold(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    #[inline]
+    fn line(&self, number: usize) -> &Line<F> {
+        if let Some(line) = self.first.get(number) {
+            return line;
+        }
+        let segment = (number / FIRST).ilog2();
+        let lines = self.segments[segment as usize].get();
+        &lines.expect("filled before the level shows it")[number - (FIRST << segment)]
+    }
+
+    /// Brings the line to that level, unless it is past it.
+    #[cold]
+    fn part(&self, number: usize, level: usize) {
+        let Some(before) = level.checked_sub(1) else { return };
+        let half = FIRST << before;
+        let (low, high) = (number & (half - 1), (number & (half - 1)) + half);
+        loop {
+            let mut parent = self.line(low).hold(&self.crowded);
+            if parent.level() == UNBORN || parent.level() < before {
+                drop(parent);
+                self.part(low, before);
+                continue;
+            }
+            if parent.level() == before {
+                let mut twin = self.line(high).hold(&self.crowded);
+                parent.part(&mut twin, half, high);
+            }
+            return;
+        }
+    }
+
+    /// Doubles the index if it has become too crowded. Called with no line held.
+    #[cold]
+    pub fn grow(&self, closed: impl FnOnce() -> bool) {
+        let _growing = self.growing.lock();
+        let level = self.level.load(Ordering::Acquire);
+        let lines = FIRST << level;
+        if closed() || level == SEGMENTS || !self.is_crowded() {
+            return;
+        }
+        let _ = self.segments[level].set((0..lines).map(|_| Line::new(UNBORN)).collect());
+        self.level.store(level + 1, Ordering::Release);
+    }
+
+    /// Whether it is time to grow.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed) > self.len() / 8
+    }
+
+    /// Waits for a growth that is under way; there is none after it if `closed` says so by then.
+    pub fn settle(&self) {
+        drop(self.growing.lock());
+    }
+}

@@ -1,0 +1,213 @@
+//! Keys and responses of any Rust types.
+
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::form::{Draft, Form, Kept, Probe, Response};
+use super::index::Spot;
+use super::{Key, Value};
+use crate::clock::{Moment, NEVER};
+
+type UserWeigher<K, V> = Box<dyn Fn(&K, &V) -> usize + Send + Sync>;
+type UserRetain<V> = Box<dyn Fn(&V) -> bool + Send + Sync>;
+
+/// A table of `K` and `V`, and what its user wants to be asked.
+pub(crate) struct Typed<K, V> {
+    /// `None`: every response weighs nothing, and only their number is bounded.
+    pub weigher: Option<UserWeigher<K, V>>,
+    pub retain: Option<UserRetain<V>>,
+}
+
+impl<K, V> Default for Typed<K, V> {
+    fn default() -> Self {
+        Self { weigher: None, retain: None }
+    }
+}
+
+/// A key stands in an `Arc` only where user code has to see it unlocked (a weigher), or where
+/// followers begin again with it.
+pub(crate) enum StoredKey<K> {
+    Own(K),
+    Shared(Arc<K>),
+}
+
+impl<K> StoredKey<K> {
+    fn get(&self) -> &K {
+        match self {
+            Self::Own(key) => key,
+            Self::Shared(key) => key,
+        }
+    }
+}
+
+impl<K: Key, V: Value> Form for Typed<K, V> {
+    type Key = StoredKey<K>;
+    type Response = Held<K, V>;
+
+    fn same(one: &StoredKey<K>, other: &StoredKey<K>) -> bool {
+        one.get() == other.get()
+    }
+
+    fn is_of(key: &StoredKey<K>, response: &Held<K, V>) -> bool {
+        response.key.as_ref().is_some_and(|other| other.get() == key.get())
+    }
+
+    fn twin(key: StoredKey<K>) -> (StoredKey<K>, StoredKey<K>) {
+        let key = match key {
+            StoredKey::Own(key) => Arc::new(key),
+            StoredKey::Shared(key) => key,
+        };
+        (StoredKey::Shared(Arc::clone(&key)), StoredKey::Shared(key))
+    }
+
+    fn again(twin: &StoredKey<K>) -> StoredKey<K> {
+        match twin {
+            StoredKey::Shared(key) => StoredKey::Shared(Arc::clone(key)),
+            StoredKey::Own(_) => unreachable!("a twin is shared"),
+        }
+    }
+
+    fn clear(key: &mut Option<StoredKey<K>>) -> Option<StoredKey<K>> {
+        key.take()
+    }
+}
+
+/// A response, with what the window has to know of it.
+pub(crate) struct Sealed<K, V> {
+    kept: Kept,
+    /// `None` for one that is shared with followers alone.
+    key: Option<StoredKey<K>>,
+    pub value: V,
+}
+
+pub(crate) struct Held<K, V>(Arc<Sealed<K, V>>);
+
+impl<K, V> Clone for Held<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K, V> Deref for Held<K, V> {
+    type Target = Sealed<K, V>;
+    fn deref(&self) -> &Sealed<K, V> {
+        &self.0
+    }
+}
+
+// SAFETY: an `Arc`'s own round trip; its pointer isn't null, and it is even since `Kept` holds
+// numbers of eight bytes.
+unsafe impl<K: Key, V: Value> Response for Held<K, V> {
+    fn into_word(self) -> *mut () {
+        Arc::into_raw(self.0).cast_mut().cast()
+    }
+
+    unsafe fn from_word(word: *mut ()) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { Arc::from_raw(word.cast()) })
+    }
+
+    fn hash(&self) -> u32 {
+        self.kept.hash
+    }
+
+    fn expires(&self) -> Moment {
+        self.kept.expires
+    }
+
+    fn weight(&self) -> usize {
+        self.kept.weight
+    }
+
+    fn fingerprint(&self) -> Option<&[u8]> {
+        self.kept.fingerprint.as_deref()
+    }
+}
+
+/// A borrowed key, and its hash.
+pub(crate) struct Asked<'a, K, Q: ?Sized> {
+    pub key: &'a Q,
+    pub hash: u64,
+    /// Whether user code will have to see the key unlocked.
+    pub shared: bool,
+    pub kind: PhantomData<fn() -> K>,
+}
+
+impl<K, V, Q> Probe<Typed<K, V>> for Asked<'_, K, Q>
+where
+    K: Key + Borrow<Q>,
+    V: Value,
+    Q: Eq + ToOwned + ?Sized,
+    Q::Owned: Into<K>,
+{
+    const OURS: bool = false;
+    // What has no destructor owns nothing, and so is copied and not allocated.
+    const LIGHT: bool = !std::mem::needs_drop::<K>() && size_of::<K>() <= 64;
+
+    fn spot(&self) -> Spot {
+        Spot::of(self.hash)
+    }
+
+    fn is_key(&self, key: &StoredKey<K>) -> bool {
+        key.get().borrow() == self.key
+    }
+
+    fn is_response(&self, response: &Held<K, V>) -> bool {
+        response.key.as_ref().is_some_and(|key| key.get().borrow() == self.key)
+    }
+
+    fn own(&self) -> StoredKey<K> {
+        let key = self.key.to_owned().into();
+        if self.shared { StoredKey::Shared(Arc::new(key)) } else { StoredKey::Own(key) }
+    }
+}
+
+impl<K: Key, V: Value> Draft<Typed<K, V>> for Work<V> {
+    /// The key, for the user's weigher.
+    type Chore = Arc<K>;
+
+    #[inline(always)]
+    fn asks_nothing(form: &Typed<K, V>) -> bool {
+        form.weigher.is_none() && form.retain.is_none()
+    }
+
+    fn is_kept(&self, form: &Typed<K, V>) -> bool {
+        form.retain.as_ref().is_none_or(|keep| keep(&self.value))
+    }
+
+    fn weigh(&mut self, form: &Typed<K, V>, key: &StoredKey<K>) -> Result<usize, Arc<K>> {
+        match (self.weight, &form.weigher, key) {
+            (Some(weight), ..) => Ok(weight),
+            (None, Some(_), StoredKey::Shared(key)) => Err(Arc::clone(key)),
+            (None, None, _) => Ok(0),
+            (None, Some(_), StoredKey::Own(_)) => unreachable!("keys are shared with a weigher"),
+        }
+    }
+
+    fn work(&mut self, form: &Typed<K, V>, key: Arc<K>) {
+        self.weight = form.weigher.as_ref().map(|weigh| weigh(&key, &self.value));
+    }
+
+    fn share(self) -> Held<K, V> {
+        let kept = Kept { hash: 0, expires: NEVER, weight: 0, fingerprint: None };
+        Held(Arc::new(Sealed { kept, key: None, value: self.value }))
+    }
+
+    fn keep(self, key: StoredKey<K>, kept: Kept) -> Held<K, V> {
+        Held(Arc::new(Sealed { kept, key: Some(key), value: self.value }))
+    }
+}
+
+/// What a leader made.
+pub(crate) struct Work<V> {
+    pub value: V,
+    weight: Option<usize>,
+}
+
+impl<V> Work<V> {
+    pub fn new(value: V) -> Self {
+        Self { value, weight: None }
+    }
+}
