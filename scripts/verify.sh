@@ -6,7 +6,7 @@
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 asan="-Zsanitizer=address"
-tsan="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
+tsan="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg onceflight_tsan"
 # Threads after a fork are TSan's limit, not ours.
 export TSAN_OPTIONS="suppressions=$PWD/scripts/tsan.supp die_after_fork=0"
 export ASAN_OPTIONS="detect_leaks=1 detect_stack_use_after_return=1"
@@ -58,6 +58,11 @@ fi
 step lib make lib
 step asan-c ffi-tests/run.sh --sanitize address --lib-dir "$TARGET/release"
 step valgrind ffi-tests/run.sh --valgrind --lib-dir "$TARGET/release"
+if [[ $host == x86_64-* ]]; then
+    step cost scripts/cost.sh
+else
+    skip cost "the bounds were recorded for x86-64"
+fi
 step controls env CARGO_TARGET_DIR="$TARGET/controls" tests/models/control.sh
 step msrv scripts/msrv.sh
 finish

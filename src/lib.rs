@@ -12,6 +12,7 @@ mod clock;
 mod error;
 mod fingerprint;
 mod fork;
+mod hash;
 #[cfg_attr(onceflight_shuttle, allow(dead_code))]
 mod signals;
 mod sync;
@@ -24,6 +25,7 @@ pub mod ffi;
 
 pub use error::{Error, ErrorKind};
 pub use fingerprint::{Fingerprint, Fingerprinter, RequestKey};
+pub use hash::{KeyHasher, SipState};
 pub use table::{
     Begin, Builder, DedupTable, Follower, Key, Lead, OnCancel, OnLeaseExpired, Outcome, Refused,
     Request, Role, Stats, TryBegin, Value,

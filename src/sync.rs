@@ -16,18 +16,15 @@
 
 #[cfg(not(onceflight_shuttle))]
 mod real {
-    use std::sync::PoisonError;
-
-    pub(crate) use std::sync::MutexGuard;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 
-    use crate::clock::{self, Moment, NEVER};
     use crate::fork;
 
-    /// What holds a [`Latch`].
-    pub(crate) type Hold<'a> = parking_lot::MutexGuard<'a, ()>;
+    /// What the holder of a [`Latch`] keeps to release it: nothing, since the latch is at hand. (A
+    /// guard with a pointer of its own would be one more thing to move about on every call.)
+    pub(crate) type Hold<'a> = std::marker::PhantomData<&'a Latch>;
 
     /// A lock without a place for data: whoever holds it owns what stands beside it.
     #[derive(Debug, Default)]
@@ -36,7 +33,21 @@ mod real {
     impl Latch {
         #[inline(always)]
         pub(crate) fn hold(&self) -> Hold<'_> {
-            if fork::generation() == 0 { self.0.lock() } else { self.hold_in_child() }
+            if fork::generation() == 0 {
+                std::mem::forget(self.0.lock());
+            } else {
+                self.hold_in_child();
+            }
+            std::marker::PhantomData
+        }
+
+        /// # Safety
+        /// The caller has this hold of this latch, and releases it once.
+        #[inline(always)]
+        #[allow(unsafe_code)] // see `Hold`
+        pub(crate) unsafe fn release(&self, _hold: &mut Hold<'_>) {
+            // SAFETY: the caller's promise: it is locked, and its guard was forgotten.
+            unsafe { self.0.force_unlock() };
         }
 
         /// `parking_lot` keeps the parked threads of the process in one table. The child of a fork
@@ -44,15 +55,44 @@ mod real {
         /// first lock that parks there may crash or hang (a test forks while threads are parked and
         /// shows it). What is held for some nanoseconds can be waited for without parking.
         #[cold]
-        fn hold_in_child(&self) -> Hold<'_> {
+        fn hold_in_child(&self) {
             loop {
-                if let Some(hold) = self.0.try_lock() {
-                    return hold;
+                if let Some(guard) = self.0.try_lock() {
+                    return std::mem::forget(guard);
                 }
                 yield_now();
             }
         }
     }
+
+    pub(crate) use super::blocking::{Condvar, Mutex, MutexGuard};
+
+    /// A lock for a static, one a generation of forks: a child must not meet one that another
+    /// thread of its parent held. Eight outlast any chain of forks that nobody exec'd.
+    pub(crate) struct StaticMutex<T>(pub(crate) [Mutex<T>; 8]);
+
+    impl<T> StaticMutex<T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0[usize::try_from(fork::generation() % 8).unwrap_or(0)].lock()
+        }
+    }
+
+    /// A [`StaticMutex`] over a constant.
+    macro_rules! static_mutex {
+        ($value:expr) => {
+            $crate::sync::StaticMutex([const { $crate::sync::Mutex::new($value) }; 8])
+        };
+    }
+    pub(crate) use static_mutex;
+}
+
+#[cfg(not(any(onceflight_shuttle, onceflight_tsan)))]
+mod blocking {
+    use std::sync::{PoisonError, TryLockError};
+
+    pub(crate) use std::sync::MutexGuard;
+
+    use crate::clock::{self, Moment, NEVER};
 
     /// `std`'s, which keeps nothing outside itself and so works in the child of a fork.
     #[derive(Debug, Default)]
@@ -66,6 +106,14 @@ mod real {
         /// No user code runs under a lock, so what a panicking thread leaves behind is whole.
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
         }
     }
 
@@ -94,24 +142,59 @@ mod real {
             self.0.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
         }
     }
+}
 
-    /// A lock for a static, one a generation of forks: a child must not meet one that another
-    /// thread of its parent held. Eight outlast any chain of forks that nobody exec'd.
-    pub(crate) struct StaticMutex<T>(pub(crate) [Mutex<T>; 8]);
+/// `parking_lot`'s in their place for ThreadSanitizer, which sees only what is compiled with it, and
+/// `std` isn't: what its locks order would look like races.
+#[cfg(all(onceflight_tsan, not(onceflight_shuttle)))]
+mod blocking {
+    pub(crate) use parking_lot::MutexGuard;
 
-    impl<T> StaticMutex<T> {
+    use crate::clock::{self, Moment, NEVER};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(parking_lot::Mutex::new(value))
+        }
+
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0[usize::try_from(fork::generation() % 8).unwrap_or(0)].lock()
+            self.0.lock()
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock()
         }
     }
 
-    /// A [`StaticMutex`] over a constant.
-    macro_rules! static_mutex {
-        ($value:expr) => {
-            $crate::sync::StaticMutex([const { $crate::sync::Mutex::new($value) }; 8])
-        };
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(parking_lot::Condvar);
+
+    impl Condvar {
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(crate) fn wait<'a, T>(
+            &self,
+            mut guard: MutexGuard<'a, T>,
+            deadline: Moment,
+        ) -> MutexGuard<'a, T> {
+            if deadline == NEVER {
+                self.0.wait(&mut guard);
+            } else {
+                let left = std::time::Duration::from_nanos(deadline.saturating_sub(clock::now()));
+                self.0.wait_for(&mut guard, left);
+            }
+            guard
+        }
     }
-    pub(crate) use static_mutex;
 }
 
 #[cfg(onceflight_shuttle)]
@@ -126,7 +209,7 @@ mod model {
     use crate::clock::model::Sleeper;
     use crate::clock::{Moment, NEVER, now};
 
-    pub(crate) type Hold<'a> = MutexGuard<'a, ()>;
+    pub(crate) type Hold<'a> = Option<MutexGuard<'a, ()>>;
 
     #[derive(Debug, Default)]
     pub(crate) struct Latch(shuttle::sync::Mutex<()>);
@@ -134,7 +217,14 @@ mod model {
     impl Latch {
         pub(crate) fn hold(&self) -> Hold<'_> {
             // A model whose thread panics inside a lock has failed anyway.
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+            Some(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+
+        /// # Safety
+        /// None here; see the real one.
+        #[allow(unsafe_code)]
+        pub(crate) unsafe fn release(&self, hold: &mut Hold<'_>) {
+            drop(hold.take());
         }
     }
 
@@ -166,6 +256,10 @@ mod model {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
         }
     }
 

@@ -25,7 +25,6 @@ const TTL: Duration = Duration::from_millis(10);
 const WINDOW: usize = 50;
 
 type Table = DedupTable<u64, Response>;
-type RandomState = std::hash::RandomState;
 
 /// A value that knows whose it is, and is counted while it lives.
 #[derive(Debug)]
@@ -321,12 +320,7 @@ impl<'s> Caller<'s> {
         }
     }
 
-    fn follow(
-        &mut self,
-        key: u64,
-        lease: Duration,
-        mut follower: Follower<'s, u64, Response, RandomState>,
-    ) {
+    fn follow(&mut self, key: u64, lease: Duration, mut follower: Follower<'s, u64, Response>) {
         match self.dice.roll(4) {
             0 => drop(follower),
             1 => {

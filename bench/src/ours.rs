@@ -26,7 +26,7 @@ pub struct Typed<K: Key, S> {
     table: DedupTable<K, Value, S>,
 }
 
-impl<K: Key> Typed<K, std::hash::RandomState> {
+impl<K: Key> Typed<K, onceflight::SipState> {
     pub fn new(keep: Keep) -> Self {
         Self { table: builder(keep).build() }
     }

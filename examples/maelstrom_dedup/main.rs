@@ -16,7 +16,6 @@
 mod backend;
 mod wire;
 
-use std::hash::RandomState;
 use std::io::{self, BufRead, Read};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -46,7 +45,7 @@ usage: maelstrom_dedup [--delay-ms N] [--service NAME]
 type Outcome = Arc<Result<Fields, Failure>>;
 type Table = DedupTable<Vec<u8>, Outcome>;
 type Lead<'t> = onceflight::Lead<'t, Vec<u8>, Outcome>;
-type Follower<'t> = onceflight::Follower<'t, Vec<u8>, Outcome, RandomState>;
+type Follower<'t> = onceflight::Follower<'t, Vec<u8>, Outcome>;
 
 fn main() -> ExitCode {
     let (delay, service) = match options() {

@@ -55,9 +55,12 @@ pub(super) fn duration(ms: u64) -> Duration {
 
 impl onceflight_options {
     pub(super) fn lengths(&self) -> Lengths {
+        // Lengths are kept in 32 bits, and their sum has to be one too where addresses have 32.
+        const MOST: usize =
+            if usize::BITS > 32 { (u32::MAX - 4096) as usize } else { usize::MAX >> 3 };
         Lengths {
-            key: self.max_key_len.unwrap_or(64 << 10),
-            response: self.max_response_len.unwrap_or(16 << 20),
+            key: self.max_key_len.unwrap_or(64 << 10).min(MOST),
+            response: self.max_response_len.unwrap_or(16 << 20).min(MOST),
         }
     }
 

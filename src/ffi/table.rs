@@ -1,11 +1,8 @@
 //! Tables: begin, and what a lead can do.
 
 use std::ffi::c_char;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
-
-use siphasher::sip::SipHasher13;
 
 use super::code::{
     Failure, ONCEFLIGHT_BYPASS, ONCEFLIGHT_E_TOO_LARGE, ONCEFLIGHT_E_UNSUPPORTED, ONCEFLIGHT_LEAD,
@@ -20,9 +17,10 @@ use super::response::{into_handle, onceflight_response};
 use crate::Stats;
 use crate::clock::{self, NEVER};
 use crate::error::Error;
+use crate::hash::SipState;
 use crate::table::internal::{
-    Arrived, Bytes, Config, Follow, Given, Granted, Inner, LeadRef, Reply, Response, Step, Waiter,
-    Waker,
+    Arrived, AtOnce, Bytes, Config, Follow, Given, Granted, Inner, LeadRef, Reply, Response, Step,
+    Waiter, Waker,
 };
 
 /// A table of keys and responses. All functions on it may be called from any thread, but for
@@ -39,15 +37,12 @@ pub(super) struct Core {
     inner: Arc<Verbs>,
     pub lengths: Lengths,
     /// Keys from outside may be chosen to collide, so the hash has a secret of its own.
-    hasher: SipHasher13,
+    hasher: SipState,
 }
 
 impl Core {
     fn new(config: Config, lengths: Lengths) -> Self {
-        // The standard library's secrets: drawn at random once, another pair each time.
-        let random = RandomState::new();
-        let hasher = SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1));
-        Self { inner: Inner::new(Bytes, config), lengths, hasher }
+        Self { inner: Inner::new(Bytes, config), lengths, hasher: SipState::new() }
     }
 
     pub fn config(&self) -> &Config {
@@ -58,12 +53,12 @@ impl Core {
         &self.inner
     }
 
+    #[inline(always)]
     fn given<'a>(&self, key: &'a [u8]) -> Given<'a> {
-        Given { key, hash: self.hasher.hash(key) }
+        Given { key, hash: self.hasher.hash_bytes(key) }
     }
 
     /// Leads, replays, or takes a place in line.
-    #[inline]
     pub fn step(
         &self,
         parsed: &Parsed<'_>,
@@ -143,6 +138,20 @@ impl Outs {
             return Err(Failure::null("response"));
         }
         Ok(Self { lead, response })
+    }
+
+    #[inline(always)]
+    fn put_lead(self, id: onceflight_lead) -> i32 {
+        // SAFETY: `new` found it writable.
+        unsafe { self.lead.write(id) };
+        ONCEFLIGHT_LEAD
+    }
+
+    #[inline(always)]
+    fn put_response(self, code: i32, response: Response) -> i32 {
+        // SAFETY: `new` found it writable.
+        unsafe { self.response.write(into_handle(response)) };
+        code
     }
 
     pub fn put(self, arrived: Arrived<Response>) -> i32 {
@@ -349,9 +358,34 @@ pub unsafe extern "C" fn onceflight_begin(
     lead: *mut onceflight_lead,
     response: *mut *mut onceflight_response,
 ) -> i32 {
-    let request = request::plain(key, key_len, timeout_ms);
-    // SAFETY: the same contract; the request is a local.
-    unsafe { onceflight_begin_request(table, &raw const request, lead, response) }
+    entry(|| {
+        // SAFETY: the caller's pointers, for this call; the table isn't freed before it blocks.
+        let (outs, core) = unsafe { (Outs::new(lead, response)?, core(table)?) };
+        // SAFETY: the caller's key, for this call.
+        let given = core.given(unsafe { key_bytes(core, key, key_len, "key") }?);
+        match core.inner.begin_at_once(&given, &core.inner.usual, None, None) {
+            AtOnce::Lead(id) => Ok(outs.put_lead(id)),
+            AtOnce::Replay(held) => Ok(outs.put_response(ONCEFLIGHT_REPLAYED, held)),
+            // SAFETY: the same contract; the request is a local.
+            _ => unsafe { begin_plainly(table, &given, timeout_ms, outs) },
+        }
+    })
+}
+
+/// What [`onceflight_begin`] does when it isn't quick.
+///
+/// # Safety
+/// As for it.
+#[inline(never)]
+unsafe fn begin_plainly(
+    table: *const onceflight_table,
+    given: &Given<'_>,
+    timeout_ms: u64,
+    outs: Outs,
+) -> Result<i32, Failure> {
+    let request = request::plain(given.key.as_ptr(), given.key.len(), timeout_ms);
+    // SAFETY: the caller's promise.
+    unsafe { begin_request(table, &raw const request, outs) }
 }
 
 /// onceflight_begin with terms of its own.
@@ -364,17 +398,26 @@ pub unsafe extern "C" fn onceflight_begin_request(
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's pointers, for this call.
-        let outs = unsafe { Outs::new(lead, response) }?;
-        // SAFETY: the table isn't freed before this call blocks, and `start` is done with it then.
-        let (next, timeout) = unsafe { start(table, request) }?;
-        match next {
-            Next::Have(arrived) => Ok(outs.put(arrived)),
-            Next::Wait(mut waiter) => {
-                // From here on the table may be freed: the waiter has what it needs.
-                Ok(outs.put(waiter.wait(clock::after(clock::span(timeout)), true)?))
-            }
-        }
+        unsafe { begin_request(table, request, Outs::new(lead, response)?) }
     })
+}
+
+/// # Safety
+/// As for `onceflight_begin_request`.
+unsafe fn begin_request(
+    table: *const onceflight_table,
+    request: *const onceflight_request,
+    outs: Outs,
+) -> Result<i32, Failure> {
+    // SAFETY: the table isn't freed before this call blocks, and `start` is done with it then.
+    let (next, timeout) = unsafe { start(table, request) }?;
+    match next {
+        Next::Have(arrived) => Ok(outs.put(arrived)),
+        Next::Wait(mut waiter) => {
+            // From here on the table may be freed: the waiter has what it needs.
+            Ok(outs.put(waiter.wait(clock::after(clock::span(timeout)), true)?))
+        }
+    }
 }
 
 /// The part of a begin that may look at the table.
@@ -404,8 +447,29 @@ pub unsafe extern "C" fn onceflight_complete(
     data: *const u8,
     len: usize,
 ) -> i32 {
-    // SAFETY: the same contract.
-    unsafe { onceflight_complete_for(table, lead, status, data, len, ONCEFLIGHT_DEFAULT) }
+    entry(|| {
+        // SAFETY: the caller's table and bytes, for this call.
+        let (core, data) = unsafe {
+            let core = core(table)?;
+            (core, few(core, data, len, "data")?)
+        };
+        let lead = LeadRef::named(lead);
+        if core.inner.complete_at_once::<Reply<'_>>(lead, None) {
+            return Ok(ONCEFLIGHT_OK);
+        }
+        complete_in_full(core, lead, Reply::new(status, data), None)
+    })
+}
+
+#[inline(never)]
+fn complete_in_full(
+    core: &Core,
+    lead: LeadRef,
+    reply: Reply<'_>,
+    ttl: Option<clock::Span>,
+) -> Result<i32, Failure> {
+    core.verbs().complete_in_full(lead, reply, ttl).map_err(|(error, _)| error)?;
+    Ok(ONCEFLIGHT_OK)
 }
 
 /// onceflight_complete, replayed for ttl_ms. 0: share with the followers, don't retain.
@@ -424,15 +488,8 @@ pub unsafe extern "C" fn onceflight_complete_for(
         // SAFETY: the caller's bytes, for this call.
         let data = unsafe { few(core, data, len, "data") }?;
         let ttl = (ttl_ms != ONCEFLIGHT_DEFAULT).then(|| clock::span(duration(ttl_ms)));
-        let reply = Reply::new(status, data);
-        core.verbs().complete(named(lead), reply, ttl).map_err(|(error, _)| error)?;
-        Ok(ONCEFLIGHT_OK)
+        complete_in_full(core, LeadRef::named(lead), Reply::new(status, data), ttl)
     })
-}
-
-/// A lead known by its id alone.
-fn named(id: onceflight_lead) -> LeadRef {
-    LeadRef { id, spot: None }
 }
 
 /// The caller's bytes, if they are not too many.
@@ -467,7 +524,7 @@ unsafe fn with_lead(
     entry(|| {
         // SAFETY: the caller's promise.
         let core = unsafe { core(table) }?;
-        call(core.verbs(), named(lead))?;
+        call(core.verbs(), LeadRef::named(lead))?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -535,7 +592,7 @@ pub unsafe extern "C" fn onceflight_checkpoint(
         let core = unsafe { core(table) }?;
         // SAFETY: the caller's bytes, for this call.
         let data = unsafe { few(core, data, len, "data") }?;
-        core.verbs().set_checkpoint(named(lead), data)?;
+        core.verbs().set_checkpoint(LeadRef::named(lead), data)?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -579,7 +636,7 @@ pub unsafe extern "C" fn onceflight_lead_details(
             write(info, &told);
             core(table)?
         };
-        let details = core.verbs().details(named(lead))?;
+        let details = core.verbs().details(LeadRef::named(lead))?;
         told.fence = lead;
         told.attempt = details.attempt;
         if let Some(data) = details.checkpoint {

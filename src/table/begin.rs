@@ -18,6 +18,16 @@ use super::seat::{Room, Seat, Waker};
 use crate::clock::{self, NEVER};
 use crate::error::{Error, ErrorKind};
 
+/// What a begin found that asked for nothing unusual.
+pub(crate) enum AtOnce<F: Form> {
+    Lead(LeadId),
+    Replay(F::Response),
+    /// It would lead, once its key is made owned.
+    Vacant,
+    /// Something else, or something was in the way.
+    No,
+}
+
 /// How a follower left the line.
 pub(super) enum Left {
     /// It was in line and is no longer.
@@ -30,68 +40,89 @@ pub(super) enum Left {
 
 impl<F: Form> Inner<F> {
     /// Leads, replays, or takes a place in line.
-    #[inline]
     pub fn begin<P: Probe<F>>(
         &self,
         probe: &P,
         ask: &Ask<'_>,
         waker: Option<&Arc<dyn Waker>>,
     ) -> Result<Step<F>, Error> {
-        if let Some(step) = self.begin_at_once(probe, ask) {
-            return Ok(step);
+        match self.begin_at_once(probe, &ask.terms, ask.fingerprint, None) {
+            AtOnce::Lead(id) => Ok(Step::Lead(Granted { id, attempt: 1 })),
+            AtOnce::Replay(response) => Ok(Step::Replay(response)),
+            AtOnce::Vacant | AtOnce::No => self.begin_in_full(probe, ask, waker),
         }
-        self.begin_in_full(probe, ask, waker)
     }
 
     /// The two cases that are to be fast: a vacant key whose caller asks for nothing unusual, and a
-    /// replay. `None`: it isn't one of them, or something is in the way.
+    /// replay. What it does is what `begin_in_full` would.
     #[inline(always)]
-    fn begin_at_once<P: Probe<F>>(&self, probe: &P, ask: &Ask<'_>) -> Option<Step<F>> {
+    pub fn begin_at_once<P: Probe<F>>(
+        &self,
+        probe: &P,
+        terms: &Terms,
+        fingerprint: Option<&[u8]>,
+        own: Option<F::Key>,
+    ) -> AtOnce<F> {
         if self.forked() {
-            return None;
+            return AtOnce::No;
         }
         let spot = probe.spot();
-        let here = self.locals.mine()?;
+        let usual = fingerprint.is_none() && terms.are(&self.usual);
+        let Some(here) = self.locals.mine() else { return AtOnce::No };
         // A key's clone is user code, so it is made with nothing held.
-        let own = if P::LIGHT { Some(probe.own()) } else { None };
+        let light = probe.light();
         let mut line = self.index.hold(spot.hash);
         if self.is_closed() {
-            return None;
+            return AtOnce::No;
         }
         if let Some(place) = find(&mut line, spot, probe) {
-            let View::Completed(response) = line.view(place) else { return None };
-            if !clock::before(response.expires()) || response.fingerprint() != ask.fingerprint {
-                return None;
+            let View::Completed(response) = line.view(place) else { return AtOnce::No };
+            if !clock::before(response.expires()) || response.fingerprint() != fingerprint {
+                return AtOnce::No;
             }
             let response = F::Response::clone(&response);
             drop(line);
             here.tally.replayed.up();
-            return Some(Step::Replay(response));
+            return AtOnce::Replay(response);
         }
-        let usual = ask.fingerprint.is_none() && ask.terms.are(&self.usual);
         let credit = here.credit.get();
-        if !(P::LIGHT || P::OURS) || !usual || credit == 0 || !line.has_room() {
-            return None;
+        if !usual || credit == 0 || !line.has_room() {
+            return AtOnce::No;
         }
-        let mut flight = here.take_spare()?;
+        if light.is_none() && own.is_none() {
+            return AtOnce::Vacant;
+        }
+        let Some(mut flight) = here.take_spare() else { return AtOnce::No };
         here.credit.set(credit - 1);
-        match own {
-            Some(key) => flight.key = Some(key),
-            None => probe.write(&mut flight.key),
+        match light {
+            Some(light) if own.is_none() => probe.write(light, &mut flight.key),
+            _ => flight.key = own,
         }
         let id = line.next_id(spot.hash);
-        flight.depart(id, spot.hash, &ask.terms);
+        flight.depart(id, spot.hash, terms);
         if flight.lease_until != NEVER {
             self.expect_losses(flight.lease_until);
         }
-        line.insert(spot.tag, Entry::Flying(flight));
+        line.insert(spot.tag, Entry::Flying(flight), &self.index.crowded);
         drop(line);
-        grant(here, &ask.terms);
-        Some(Step::Lead(Granted { id, attempt: 1 }))
+        grant(here, terms);
+        AtOnce::Lead(id)
+    }
+
+    /// [`begin_at_once`](Self::begin_at_once) for a key that it found vacant and that was made owned
+    /// since.
+    #[inline(never)]
+    pub fn begin_owning<P: Probe<F>>(
+        &self,
+        probe: &P,
+        terms: &Terms,
+        fingerprint: Option<&[u8]>,
+    ) -> AtOnce<F> {
+        self.begin_at_once(probe, terms, fingerprint, Some(probe.own()))
     }
 
     #[inline(never)]
-    fn begin_in_full<P: Probe<F>>(
+    pub fn begin_in_full<P: Probe<F>>(
         &self,
         probe: &P,
         ask: &Ask<'_>,
@@ -99,9 +130,9 @@ impl<F: Form> Inner<F> {
     ) -> Result<Step<F>, Error> {
         self.check_fork()?;
         let spot = probe.spot();
-        // Making a key owned is user code, so it happens with nothing held: beforehand if it costs
-        // nothing, or else once the key turned out to be vacant.
-        let mut own = if P::LIGHT { Some(probe.own()) } else { None };
+        // Making a key owned is user code, so it happens with nothing held, once the key turned out
+        // to be vacant.
+        let mut own = None;
         loop {
             let here = self.here();
             let mut line = self.index.hold(spot.hash);
@@ -127,17 +158,14 @@ impl<F: Form> Inner<F> {
                 continue;
             }
             let mut flight = here.take_spare().unwrap_or_else(Flight::blank);
-            match own.take() {
-                Some(key) => flight.key = Some(key),
-                None => probe.write(&mut flight.key),
-            }
+            flight.key = Some(own.take().unwrap_or_else(|| probe.own()));
             let id = line.next_id(spot.hash);
             flight.depart(id, spot.hash, &ask.terms);
             flight.pack(&ask.terms, &self.usual, ask.fingerprint);
             if flight.lease_until != NEVER {
                 self.expect_losses(flight.lease_until);
             }
-            let place = line.insert(spot.tag, Entry::Flying(flight));
+            let place = line.insert(spot.tag, Entry::Flying(flight), &self.index.crowded);
             drop(line);
             grant(&here, &ask.terms);
             if place.is_past_the_last() && self.index.is_crowded() {

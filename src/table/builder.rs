@@ -1,12 +1,13 @@
 //! How a table behaves: its options, their defaults, and what each is for.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use super::typed::Typed;
 use super::{DedupTable, Key, Value};
 use crate::clock::{self, FOREVER, Span};
+use crate::hash::SipState;
 
 /// What becomes of the followers when a leader cancels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +91,7 @@ impl Config {
 /// | [`on_cancel`](Self::on_cancel) | [`OnCancel::Promote`] |
 /// | [`on_lease_expired`](Self::on_lease_expired) | [`OnLeaseExpired::TakeOver`] |
 #[must_use = "a builder does nothing until it is built"]
-pub struct Builder<K, V, S = RandomState> {
+pub struct Builder<K, V, S = SipState> {
     config: Config,
     form: Typed<K, V>,
     hasher: S,
@@ -98,7 +99,7 @@ pub struct Builder<K, V, S = RandomState> {
 
 impl<K, V> Builder<K, V> {
     pub(crate) fn new() -> Self {
-        Self { config: Config::default(), form: Typed::default(), hasher: RandomState::new() }
+        Self { config: Config::default(), form: Typed::default(), hasher: SipState::new() }
     }
 }
 
@@ -137,8 +138,8 @@ impl<K, V, S> Builder<K, V, S> {
 
     /// Keys in flight at once; more are [`Overloaded`](crate::ErrorKind::Overloaded).
     ///
-    /// Never exceeded. From 65,536 on, threads count in batches, and what a thread has in hand is
-    /// nobody else's: of the last places, up to 63 a thread may be refused.
+    /// Never exceeded, and exact below 65,536. From there on threads take places in batches, and what
+    /// a thread has in hand is nobody else's: of the last sixteenth, some may be refused.
     pub fn max_in_flight(mut self, max: usize) -> Self {
         self.config.max_in_flight = max;
         self
@@ -151,8 +152,9 @@ impl<K, V, S> Builder<K, V, S> {
     }
 
     /// Completed responses held, over the whole table. To make room, the one goes that would expire
-    /// soonest (under one ttl, the oldest) of those looked at: all, if there are no more than 16;
-    /// or else 16 of them, others each time.
+    /// soonest (under one ttl, the oldest) of those looked at: 16, others each time, or all if there
+    /// are fewer. (In a table that once had thousands of keys in flight and holds few responses,
+    /// fewer than 16 may be looked at.)
     pub fn max_completed(mut self, max: usize) -> Self {
         self.config.max_completed = max;
         self

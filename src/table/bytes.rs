@@ -16,7 +16,7 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::form::{Draft, Form, Kept, Probe};
 use super::index::Spot;
@@ -55,10 +55,10 @@ impl BytesKey {
     #[inline(always)]
     fn write(key: &[u8], place: &mut Option<Self>) {
         if key.len() <= SHORT {
-            let mut bytes = [0; SHORT];
-            bytes[..key.len()].copy_from_slice(key);
             #[allow(clippy::cast_possible_truncation)] // it is short
             let len = key.len() as u8;
+            let mut bytes = [0; SHORT];
+            bytes[..key.len()].copy_from_slice(key);
             *place = Some(Self(Stored::Short { len, bytes }));
         } else {
             Self::write_long(key, place);
@@ -119,7 +119,7 @@ pub(crate) struct Given<'a> {
 
 impl Probe<Bytes> for Given<'_> {
     const OURS: bool = true;
-    const LIGHT: bool = false;
+    type Light = ();
 
     #[inline(always)]
     fn spot(&self) -> Spot {
@@ -141,7 +141,12 @@ impl Probe<Bytes> for Given<'_> {
     }
 
     #[inline(always)]
-    fn write(&self, place: &mut Option<BytesKey>) {
+    fn light(&self) -> Option<()> {
+        Some(())
+    }
+
+    #[inline(always)]
+    fn write(&self, (): (), place: &mut Option<BytesKey>) {
         BytesKey::write(self.key, place);
     }
 }
@@ -407,9 +412,10 @@ impl Clone for Response {
 impl Drop for Response {
     #[inline(always)]
     fn drop(&mut self) {
-        // Release and acquire, as in `std`'s `Arc`: what others did with it is done before it goes.
+        // Release and acquire, as in `std`'s `Arc`: what others did with it is done before it goes. (A
+        // load in place of a fence, which ThreadSanitizer doesn't know.)
         if self.head().holds.fetch_sub(1, Ordering::Release) == 1 {
-            fence(Ordering::Acquire);
+            self.head().holds.load(Ordering::Acquire);
             self.free();
         }
     }

@@ -43,7 +43,7 @@ impl<F: Form> Inner<F> {
 
     /// Takes a completed response out of its line and the window.
     pub(super) fn drop_completed(&self, line: &mut Guard<'_, F>, place: Place) -> After<F> {
-        let entry = line.remove(place);
+        let entry = line.remove(place, &self.index.crowded);
         if let Entry::Completed(response) = &entry {
             self.shared.window.release(response.weight());
         }

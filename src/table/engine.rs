@@ -1,6 +1,7 @@
 //! The insides of a table: its index, limits and timers, and what the verbs in `begin`, `settle`,
 //! `clear` and `upkeep` share. The hash of a key comes from outside: nothing here knows the hasher.
 
+use std::num::NonZero;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     /// The earliest moment at which some flight may have lost its leader: before it there is none
     /// to look for.
     pub losses_from: AtomicU64,
+    /// The line where one was found last.
+    pub losses_hand: AtomicUsize,
     pub window: Window,
 }
 
@@ -132,7 +135,7 @@ impl<F: Form> Inner<F> {
             form,
             usual,
             index: Index::new(),
-            locals: Locals::new(),
+            locals: Locals::new(config.max_in_flight),
             generation,
             closed: AtomicBool::new(false),
             me: Weak::clone(me),
@@ -141,6 +144,7 @@ impl<F: Form> Inner<F> {
             shared: Shared {
                 in_flight: AtomicUsize::new(0),
                 losses_from: AtomicU64::new(NEVER),
+                losses_hand: AtomicUsize::new(0),
                 window: Window::new(config.max_completed, config.max_bytes),
             },
             config,
@@ -176,12 +180,6 @@ impl<F: Form> Inner<F> {
         stats
     }
 
-    /// How many places a thread takes at once. A limit that many threads could exhaust with what
-    /// they don't use is counted one by one.
-    fn batch(&self) -> usize {
-        if self.config.max_in_flight < 1 << 16 { 1 } else { 32 }
-    }
-
     /// A place for one more flight.
     #[inline(always)]
     pub(super) fn reserve(&self, here: &Local<F>) -> bool {
@@ -196,7 +194,7 @@ impl<F: Form> Inner<F> {
 
     #[cold]
     fn draw_credit(&self, here: &Local<F>) -> bool {
-        [self.batch(), 1].into_iter().any(|places| {
+        [here.batch, 1].into_iter().any(|places| {
             let drawn =
                 self.shared.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
                     now.checked_add(places).filter(|sum| *sum <= self.config.max_in_flight)
@@ -212,13 +210,13 @@ impl<F: Form> Inner<F> {
     #[inline(always)]
     pub(super) fn landed(&self, here: &Local<F>) {
         here.tally.landed.up();
-        let (credit, batch) = (here.credit.get() + 1, self.batch());
-        if credit < 2 * batch && batch > 1 {
+        let credit = here.credit.get() + 1;
+        if credit < here.enough {
             here.credit.set(credit);
         } else {
             // Others may need them more.
-            self.shared.in_flight.fetch_sub(batch, Ordering::Relaxed);
-            here.credit.set(credit - batch);
+            self.shared.in_flight.fetch_sub(here.batch, Ordering::Relaxed);
+            here.credit.set(credit - here.batch);
         }
     }
 
@@ -334,7 +332,7 @@ impl<F: Form> Inner<F> {
         line: &mut Guard<'_, F>,
         place: Place,
     ) -> Box<Flight<F>> {
-        let Entry::Flying(mut flight) = line.remove(place) else {
+        let Entry::Flying(mut flight) = line.remove(place, &self.index.crowded) else {
             unreachable!("the place of a flight")
         };
         self.unwatch(&mut flight);
@@ -347,12 +345,12 @@ impl<F: Form> Inner<F> {
 #[inline(always)]
 pub(super) fn find_lead<F: Form>(
     line: &mut Guard<'_, F>,
-    tag: Option<u8>,
+    tag: Option<NonZero<u8>>,
     id: LeadId,
 ) -> Option<Place> {
     let led = |view: &mut View<'_, F>| matches!(view, View::Flying(flight) if flight.led_by(id));
     match tag {
-        Some(tag) => line.find(tag, led),
+        Some(tag) => line.find(tag.get(), led),
         None => line.find_any(led),
     }
 }

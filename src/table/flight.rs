@@ -178,10 +178,10 @@ impl<F: Form> Flight<F> {
         (self.lead != 0).then_some(self.lead)
     }
 
-    /// Whether that lead holds it.
-    #[inline]
+    /// Whether that lead holds it. 0 is nobody's: a flight without a lead is held by none.
+    #[inline(always)]
     pub fn led_by(&self, id: LeadId) -> bool {
-        self.lead == id
+        id != 0 && self.lead == id
     }
 
     pub fn ttl(&self, usual: &Terms) -> Span {

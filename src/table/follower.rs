@@ -1,7 +1,6 @@
 //! Waiting for a flight, in a thread of its own or not.
 
 use std::fmt;
-use std::hash::RandomState;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::typed::{Held, Typed};
 use super::{Begin, DedupTable, Key, Value};
 use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
+use crate::hash::SipState;
 use crate::timer::{Alarm, AlarmKey, Alarmed};
 
 /// A follower's hold on its flight. It keeps the table's insides alive, so that a table handle may
@@ -239,7 +239,7 @@ struct Again<'a, F: Form> {
 
 impl<F: Form> Probe<F> for Again<'_, F> {
     const OURS: bool = true;
-    const LIGHT: bool = false;
+    type Light = ();
 
     fn spot(&self) -> Spot {
         Spot::of(self.hash)
@@ -256,6 +256,14 @@ impl<F: Form> Probe<F> for Again<'_, F> {
     fn own(&self) -> F::Key {
         F::again(self.key)
     }
+
+    fn light(&self) -> Option<()> {
+        None
+    }
+
+    fn write(&self, (): (), place: &mut Option<F::Key>) {
+        *place = Some(self.own());
+    }
 }
 
 /// A caller that waits for a flight without blocking, until it wants to.
@@ -263,7 +271,7 @@ impl<F: Form> Probe<F> for Again<'_, F> {
 /// Dropping it leaves the line and disturbs nobody. A lead that is offered to it and not taken up
 /// within the table's [`offer`](crate::Builder::offer) time passes to the next in line.
 #[must_use = "a dropped follower leaves the line"]
-pub struct Follower<'t, K: Key, V: Value, S = RandomState> {
+pub struct Follower<'t, K: Key, V: Value, S = SipState> {
     table: &'t DedupTable<K, V, S>,
     waiter: Waiter<Typed<K, V>>,
     channel: OnceCell<Receiver<()>>,

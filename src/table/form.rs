@@ -52,8 +52,8 @@ pub(crate) unsafe trait Response: Clone + Send + Sync + 'static {
 pub(crate) trait Probe<F: Form> {
     /// Whether making the key owned runs code of ours alone, and so may happen under a lock.
     const OURS: bool;
-    /// Whether it costs so little that it is made before it is known to be needed.
-    const LIGHT: bool;
+    /// A key that costs so little to make owned that it is made before it is known to be needed.
+    type Light;
 
     fn spot(&self) -> Spot;
     /// May run under a lock.
@@ -62,10 +62,10 @@ pub(crate) trait Probe<F: Form> {
     fn is_response(&self, response: &F::Response) -> bool;
     fn own(&self) -> F::Key;
 
-    /// Puts the key where another may have been.
-    fn write(&self, place: &mut Option<F::Key>) {
-        *place = Some(self.own());
-    }
+    /// `None`: it isn't so cheap, or not just a copy. With nothing locked.
+    fn light(&self) -> Option<Self::Light>;
+    /// Puts such a key where another may have been; may run under a lock.
+    fn write(&self, light: Self::Light, place: &mut Option<F::Key>);
 }
 
 /// How a response that is kept is found and when it goes.

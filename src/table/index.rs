@@ -18,7 +18,7 @@ use once_cell::sync::OnceCell;
 
 use super::form::Form;
 use super::line::{Guard, Line, UNBORN};
-use crate::sync::{AtomicUsize, Mutex};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex};
 
 /// Where a key is looked for: its line by the low bits of its hash, itself by its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,10 @@ impl Spot {
 
 /// Lines of a new table.
 #[cfg(not(onceflight_shuttle))]
-const FIRST: usize = 512;
+pub(super) const FIRST: usize = 512;
 /// Few enough to be made for each schedule, and to be grown past.
 #[cfg(onceflight_shuttle)]
-const FIRST: usize = 2;
+pub(super) const FIRST: usize = 2;
 /// No hash tells more lines apart.
 const SEGMENTS: usize = 24;
 
@@ -49,11 +49,20 @@ pub(super) struct Index<F: Form> {
     /// Doublings so far.
     level: AtomicUsize,
     /// Lines with more entries than fit.
-    crowded: AtomicUsize,
+    pub crowded: AtomicUsize,
     first: Box<[Line<F>; FIRST]>,
-    /// The lines after those: each segment is as long as all before it.
-    segments: [OnceCell<Box<[Line<F>]>>; SEGMENTS],
+    /// A bit for each of them: whether it may hold a completed response.
+    marks: Marks,
+    /// The lines after those, and their marks: each segment is as long as all before it.
+    segments: [OnceCell<Segment<F>>; SEGMENTS],
     growing: Mutex<()>,
+}
+
+type Segment<F> = (Box<[Line<F>]>, Marks);
+type Marks = Box<[AtomicU64]>;
+
+fn marks(lines: usize) -> Marks {
+    (0..lines.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()
 }
 
 impl<F: Form> Index<F> {
@@ -63,6 +72,7 @@ impl<F: Form> Index<F> {
             level: AtomicUsize::new(0),
             crowded: AtomicUsize::new(0),
             first: first.try_into().ok().expect("as long as made"),
+            marks: marks(FIRST),
             segments: [const { OnceCell::new() }; SEGMENTS],
             growing: Mutex::new(()),
         }
@@ -77,7 +87,7 @@ impl<F: Form> Index<F> {
     #[inline(always)]
     pub fn hold(&self, hash: u32) -> Guard<'_, F> {
         if self.level.load(Ordering::Acquire) == 0 {
-            let line = self.first[hash as usize % FIRST].hold(&self.crowded);
+            let line = self.first[hash as usize % FIRST].hold();
             if line.level() == 0 {
                 return line;
             }
@@ -90,7 +100,7 @@ impl<F: Form> Index<F> {
         loop {
             let level = self.level.load(Ordering::Acquire);
             let number = hash as usize & ((FIRST << level) - 1);
-            let line = self.line(number).hold(&self.crowded);
+            let line = self.line(number).hold();
             if line.level() == level {
                 return line;
             }
@@ -111,8 +121,52 @@ impl<F: Form> Index<F> {
             return line;
         }
         let segment = (number / FIRST).ilog2();
-        let lines = self.segments[segment as usize].get();
-        &lines.expect("filled before the level shows it")[number - (FIRST << segment)]
+        &self.segment(segment).0[number - (FIRST << segment)]
+    }
+
+    fn segment(&self, segment: u32) -> &Segment<F> {
+        self.segments[segment as usize].get().expect("filled before the level shows it")
+    }
+
+    /// The marks among which a line's is.
+    fn marks(&self, number: usize) -> &AtomicU64 {
+        let (marks, at) = if number < FIRST {
+            (&self.marks, number)
+        } else {
+            let segment = (number / FIRST).ilog2();
+            (&self.segment(segment).1, number - (FIRST << segment))
+        };
+        &marks[at / 64]
+    }
+
+    /// Notes that the line of that hash may hold a response from now on. With it held.
+    pub fn mark_held(&self, line: &Guard<'_, F>, hash: u32) {
+        self.mark(hash as usize & ((FIRST << line.level()) - 1));
+    }
+
+    fn mark(&self, number: usize) {
+        let (marks, bit) = (self.marks(number), 1 << (number % 64));
+        if marks.load(Ordering::Relaxed) & bit == 0 {
+            marks.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a line holds no response. With that line held.
+    pub fn unmark(&self, number: usize) {
+        self.marks(number).fetch_and(!(1 << (number % 64)), Ordering::Relaxed);
+    }
+
+    /// The first line from that number on that may hold a response.
+    pub fn marked_from(&self, mut number: usize) -> Option<usize> {
+        while number < self.len() {
+            let ahead = self.marks(number).load(Ordering::Relaxed) >> (number % 64);
+            if ahead != 0 {
+                return Some(number + ahead.trailing_zeros() as usize)
+                    .filter(|at| *at < self.len());
+            }
+            number = (number / 64 + 1) * 64;
+        }
+        None
     }
 
     /// Brings the line to that level, unless it is past it.
@@ -122,15 +176,18 @@ impl<F: Form> Index<F> {
         let half = FIRST << before;
         let (low, high) = (number & (half - 1), (number & (half - 1)) + half);
         loop {
-            let mut parent = self.line(low).hold(&self.crowded);
+            let mut parent = self.line(low).hold();
             if parent.level() == UNBORN || parent.level() < before {
                 drop(parent);
                 self.part(low, before);
                 continue;
             }
             if parent.level() == before {
-                let mut twin = self.line(high).hold(&self.crowded);
-                parent.part(&mut twin, half, high);
+                let mut twin = self.line(high).hold();
+                if self.marks(low).load(Ordering::Relaxed) & 1 << (low % 64) != 0 {
+                    self.mark(high);
+                }
+                parent.part(&mut twin, half, &self.crowded);
             }
             return;
         }
@@ -139,13 +196,15 @@ impl<F: Form> Index<F> {
     /// Doubles the index if it has become too crowded. Called with no line held.
     #[cold]
     pub fn grow(&self, closed: impl FnOnce() -> bool) {
-        let _growing = self.growing.lock();
+        // Whoever comes while another makes the lines goes on: it has its place.
+        let Some(_growing) = self.growing.try_lock() else { return };
         let level = self.level.load(Ordering::Acquire);
         let lines = FIRST << level;
         if closed() || level == SEGMENTS || !self.is_crowded() {
             return;
         }
-        let _ = self.segments[level].set((0..lines).map(|_| Line::new(UNBORN)).collect());
+        let more = (0..lines).map(|_| Line::new(UNBORN)).collect();
+        let _ = self.segments[level].set((more, marks(lines)));
         self.level.store(level + 1, Ordering::Release);
     }
 

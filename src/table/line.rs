@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::flight::{Flight, LeadId};
 use super::form::{Form, Response};
+use super::index::FIRST;
 use crate::sync::{AtomicUsize, Hold, Latch};
 
 /// The level of a line that hasn't got its entries from its twin yet.
@@ -131,8 +132,8 @@ impl<F: Form> Line<F> {
     }
 
     #[inline(always)]
-    pub fn hold<'a>(&'a self, crowded: &'a AtomicUsize) -> Guard<'a, F> {
-        Guard { _hold: self.latch.hold(), line: self, crowded }
+    pub fn hold(&self) -> Guard<'_, F> {
+        Guard { hold: self.latch.hold(), line: self }
     }
 }
 
@@ -159,8 +160,15 @@ impl<F: Form> Drop for Line<F> {
 /// A line that is held. Nothing of it is dropped while it is: what is taken out is returned.
 pub(super) struct Guard<'a, F: Form> {
     line: &'a Line<F>,
-    crowded: &'a AtomicUsize,
-    _hold: Hold<'a>,
+    hold: Hold<'a>,
+}
+
+impl<F: Form> Drop for Guard<'_, F> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: a guard is made with the latch held, and is dropped once.
+        unsafe { self.line.latch.release(&mut self.hold) };
+    }
 }
 
 impl<F: Form> Guard<'_, F> {
@@ -208,7 +216,7 @@ impl<F: Form> Guard<'_, F> {
     ///
     /// | bits | what |
     /// |-|-|
-    /// | 63–20 | a sequence number, drawn in blocks from the counter of its hash's last ten bits |
+    /// | 63–20 | a sequence number, drawn in blocks from the counter of its hash's last nine bits |
     /// | 19–0 | the last bits of the hash |
     #[inline(always)]
     pub fn next_id(&mut self, hash: u32) -> LeadId {
@@ -253,6 +261,31 @@ impl<F: Form> Guard<'_, F> {
             }
         }
         self.find_more(None, is)
+    }
+
+    /// Takes out the flight that `id` leads, if it stands in one of the six places and nothing became
+    /// of it but that it was led. Tag 0: any.
+    #[inline(always)]
+    pub fn take_plain(&mut self, tag: u8, id: LeadId) -> Option<Box<Flight<F>>> {
+        let tags = self.tags();
+        // A key's tag has its topmost bit set.
+        let mut alike =
+            if tag == 0 { tags & (EACH << 7) } else { zeros(tags ^ (EACH * u64::from(tag))) };
+        while alike != 0 {
+            let place = alike.trailing_zeros() as usize / 8;
+            let word = self.words()[place];
+            if let View::Flying(flight) = self.view_of(word)
+                && flight.led_by(id)
+                && flight.is_plain()
+            {
+                self.head_mut().tags[place] = 0;
+                // SAFETY: an even word of a place that holds an entry is a flight's box, and its
+                // place has forgotten it.
+                return Some(unsafe { Box::from_raw(word.cast()) });
+            }
+            alike &= alike - 1;
+        }
+        None
     }
 
     #[cold]
@@ -314,11 +347,11 @@ impl<F: Form> Guard<'_, F> {
     }
 
     #[inline(always)]
-    pub fn insert(&mut self, tag: u8, entry: Entry<F>) -> Place {
+    pub fn insert(&mut self, tag: u8, entry: Entry<F>, crowded: &AtomicUsize) -> Place {
         let word = entry.into_word();
         let vacant = zeros(self.tags());
         if vacant == 0 {
-            return self.insert_more(tag, word);
+            return self.insert_more(tag, word, crowded);
         }
         let place = vacant.trailing_zeros() as usize / 8;
         self.head_mut().tags[place] = tag;
@@ -327,12 +360,12 @@ impl<F: Form> Guard<'_, F> {
     }
 
     #[cold]
-    fn insert_more(&mut self, tag: u8, word: Word) -> Place {
+    fn insert_more(&mut self, tag: u8, word: Word, crowded: &AtomicUsize) -> Place {
         if self.head().tags[LAST] != MORE {
             let first = (self.head().tags[LAST], self.words()[LAST]);
             self.head_mut().tags[LAST] = MORE;
             self.words_mut()[LAST] = Box::into_raw(Box::new(vec![first])).cast();
-            self.crowded.fetch_add(1, Ordering::Relaxed);
+            crowded.fetch_add(1, Ordering::Relaxed);
         }
         let more = self.more_mut().expect("just made");
         more.push((tag, word));
@@ -340,19 +373,19 @@ impl<F: Form> Guard<'_, F> {
     }
 
     #[inline(always)]
-    pub fn remove(&mut self, place: Place) -> Entry<F> {
+    pub fn remove(&mut self, place: Place, crowded: &AtomicUsize) -> Entry<F> {
         let word = self.word(place);
         if place.0 < PLACES {
             self.head_mut().tags[place.0] = 0;
         } else {
-            self.remove_more(place.0 - PLACES);
+            self.remove_more(place.0 - PLACES, crowded);
         }
         // SAFETY: it was an entry's, and its place has forgotten it.
         unsafe { Entry::from_word(word) }
     }
 
     #[cold]
-    fn remove_more(&mut self, at: usize) {
+    fn remove_more(&mut self, at: usize, crowded: &AtomicUsize) {
         let more = self.more_mut().expect("a place past the last");
         more.swap_remove(at);
         if let [(tag, word)] = **more {
@@ -360,7 +393,7 @@ impl<F: Form> Guard<'_, F> {
             drop(unsafe { Box::<More>::from_raw(self.words()[LAST].cast()) });
             self.head_mut().tags[LAST] = tag;
             self.words_mut()[LAST] = word;
-            self.crowded.fetch_sub(1, Ordering::Relaxed);
+            crowded.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -379,12 +412,12 @@ impl<F: Form> Guard<'_, F> {
     }
 
     /// Hands those entries to the twin that belong there; both are a level on then.
-    pub fn part(&mut self, twin: &mut Self, bit: usize, number: usize) {
+    pub fn part(&mut self, twin: &mut Self, bit: usize, crowded: &AtomicUsize) {
         let goes = |view: &mut View<'_, F>| view.hash() as usize & bit != 0;
         while let Some(place) = self.find_any(goes) {
             let tag = self.tag(place);
-            let entry = self.remove(place);
-            twin.insert(tag, entry);
+            let entry = self.remove(place, crowded);
+            twin.insert(tag, entry, crowded);
         }
         let level = self.head().level + 1;
         self.head_mut().level = level;
@@ -394,7 +427,6 @@ impl<F: Form> Guard<'_, F> {
         unsafe {
             *twin.line.sequence.0.get() = (*self.line.sequence.0.get()).next_multiple_of(BLOCK);
         }
-        debug_assert_eq!(number & bit, bit, "the twin is in the upper half");
     }
 
     fn tag(&self, place: Place) -> u8 {
@@ -420,10 +452,11 @@ fn zeros(bytes: u64) -> u64 {
 const BLOCK: u64 = 64;
 /// How much of the hash an id tells.
 pub(super) const SPOT_BITS: u32 = 20;
-const COUNTERS: usize = 1 << 10;
+/// One for each of the endings that all hashes of a line have in common from the first.
+const COUNTERS: usize = FIRST;
 
 /// A block of sequence numbers that no line of the process has had, and not below `floor`. With a
-/// counter for each ending of ten bits there are 54 bits of them: five centuries at a million leads
+/// counter for each ending of nine bits there are 53 bits of them: five centuries at a million leads
 /// a second. `std` atomics even in models: which numbers come out changes nothing.
 #[cold]
 fn draw(hash: u32, floor: u64) -> u64 {

@@ -21,6 +21,10 @@ use crate::thread;
 #[repr(align(128))]
 pub(super) struct Local<F: Form> {
     pub tally: Tally,
+    /// How many places among the flights the thread takes at once, and how many are too many to
+    /// keep.
+    pub batch: usize,
+    pub enough: usize,
     /// Places among the flights that this thread may give without asking.
     pub credit: Unshared<Cell<usize>>,
     /// So many of the spares are there.
@@ -91,8 +95,13 @@ impl Count {
 }
 
 impl<F: Form> Local<F> {
-    fn new() -> Self {
+    /// What threads hold and don't use is out of the others' reach, so only as many take more than
+    /// one at once as can't hold more than a sixteenth of `most`, and none if it is small.
+    fn new(number: usize, most: usize) -> Self {
+        let many = most >= 1 << 16 && number < most >> 10;
         Self {
+            batch: if many { 32 } else { 1 },
+            enough: if many { 64 } else { 1 },
             tally: Tally::default(),
             credit: Unshared(Cell::new(0)),
             spares: Unshared(Cell::new(0)),
@@ -128,6 +137,8 @@ pub(super) struct Locals<F: Form> {
     /// For threads that have no number, because they end.
     late: Local<F>,
     last: Mutex<()>,
+    /// The limit on flights.
+    most: usize,
 }
 
 /// This thread's part of a table.
@@ -148,11 +159,12 @@ impl<F: Form> std::ops::Deref for Here<'_, F> {
 const FIRST: usize = 8;
 
 impl<F: Form> Locals<F> {
-    pub fn new() -> Self {
+    pub fn new(most: usize) -> Self {
         Self {
-            first: Box::new(std::array::from_fn(|_| Local::new())),
+            most,
+            first: Box::new(std::array::from_fn(|number| Local::new(number, most))),
             chunks: [const { OnceCell::new() }; 29],
-            late: Local::new(),
+            late: Local::new(usize::MAX, most),
             last: Mutex::new(()),
         }
     }
@@ -180,8 +192,9 @@ impl<F: Form> Locals<F> {
         };
         let chunk = (number / FIRST).ilog2();
         let length = FIRST << chunk;
-        let locals =
-            self.chunks[chunk as usize].get_or_init(|| (0..length).map(|_| Local::new()).collect());
+        let locals = self.chunks[chunk as usize].get_or_init(|| {
+            (length..2 * length).map(|number| Local::new(number, self.most)).collect()
+        });
         Here { local: &locals[number - length], _turn: None }
     }
 

@@ -42,7 +42,7 @@ mod window;
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,13 +54,16 @@ pub use request::Request;
 pub use stats::Stats;
 
 use crate::error::Error;
+use crate::hash::SipState;
+use begin::AtOnce;
 use builder::Config;
-use engine::Inner;
+use engine::{Granted, Inner};
 use typed::{Asked, Typed};
 
 #[cfg(feature = "capi")]
 pub(crate) mod internal {
     //! What the C ABI builds on: the same verbs over bytes, with leads known by their id.
+    pub(crate) use super::begin::AtOnce;
     pub(crate) use super::builder::Config;
     pub(crate) use super::bytes::{Bytes, Given, Head, Reply, Response};
     pub(crate) use super::deadlock::this_thread;
@@ -103,7 +106,7 @@ impl<T: Send + Sync + 'static> Value for T {}
 /// assert_eq!((outcome.value, outcome.role), (42, Role::Led));
 /// # Ok::<(), onceflight::Error>(())
 /// ```
-pub struct DedupTable<K: Key, V: Value, S = RandomState> {
+pub struct DedupTable<K: Key, V: Value, S = SipState> {
     inner: Arc<Inner<Typed<K, V>>>,
     hasher: S,
 }
@@ -125,7 +128,7 @@ pub enum Begin<'t, K: Key, V: Value> {
 /// What [`DedupTable::try_begin`] found.
 #[must_use = "a dropped lead abandons its flight, and a dropped follower leaves the line"]
 #[derive(Debug)]
-pub enum TryBegin<'t, K: Key, V: Value, S = RandomState> {
+pub enum TryBegin<'t, K: Key, V: Value, S = SipState> {
     /// This caller does the work, and settles.
     Lead(Lead<'t, K, V>),
     /// The key is in flight: this is a place in its line.
@@ -203,13 +206,26 @@ where
     }
 
     /// Leads, or waits for as long as it takes.
+    #[inline(always)]
     pub fn begin<Q>(&self, key: &Q) -> Result<Begin<'_, K, V>, Error>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned + ?Sized,
         Q::Owned: Into<K>,
     {
-        self.request(key).begin()
+        let (inner, asked) = (&self.inner, self.asked(key));
+        let found = match inner.begin_at_once(&asked, &inner.usual, None, None) {
+            AtOnce::Vacant => inner.begin_owning(&asked, &inner.usual, None),
+            found => found,
+        };
+        match found {
+            AtOnce::Lead(id) => {
+                let granted = Granted { id, attempt: 1 };
+                Ok(Begin::Lead(Lead::new(inner, asked.hash, granted, &inner.usual)))
+            }
+            AtOnce::Replay(response) => Ok(Begin::Replayed(V::clone(&response.value))),
+            _ => Request::begin_plainly(self, &asked).map(|begun| *begun),
+        }
     }
 
     /// Leads, or waits for at most `timeout`: [`Timeout`](crate::ErrorKind::Timeout). Zero doesn't wait.
@@ -233,6 +249,7 @@ where
     }
 
     /// A request with terms of its own.
+    #[inline(always)]
     pub fn request<'r, Q>(&self, key: &'r Q) -> Request<'_, 'r, K, V, S, Q>
     where
         K: Borrow<Q>,
@@ -265,6 +282,7 @@ where
         self.inner.forget(&self.asked(key))
     }
 
+    #[inline(always)]
     fn asked<'a, Q: Hash + ?Sized>(&self, key: &'a Q) -> Asked<'a, K, Q> {
         Asked {
             key,

@@ -5,11 +5,13 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::begin::AtOnce;
 use super::deadlock;
-use super::engine::{Ask, Follow, Step};
+use super::engine::{Ask, Follow, Granted, Step};
 use super::flight::Terms;
 use super::follower::{Follower, Waiter};
 use super::lead::{Lead, Refused};
+use super::typed::Asked;
 use super::{Begin, DedupTable, Key, Outcome, Role, TryBegin, Value};
 use crate::clock::{self, FOREVER, NEVER};
 use crate::error::Error;
@@ -42,6 +44,7 @@ where
     Q: Hash + Eq + ToOwned + ?Sized,
     Q::Owned: Into<K>,
 {
+    #[inline(always)]
     pub(super) fn new(table: &'t DedupTable<K, V, S>, key: &'r Q) -> Self {
         Self {
             table,
@@ -94,12 +97,47 @@ where
     }
 
     /// Leads, or waits for the outcome.
+    #[inline(always)]
     pub fn begin(self) -> Result<Begin<'t, K, V>, Error> {
-        let follow = if self.timeout.is_zero() { Follow::No } else { Follow::Blocking };
-        let ask = self.ask(follow);
+        let inner = self.table.inner();
+        let ask = self.ask(if self.timeout.is_zero() { Follow::No } else { Follow::Blocking });
+        let asked = self.table.asked(self.key);
+        let found = match inner.begin_at_once(&asked, &ask.terms, ask.fingerprint, None) {
+            AtOnce::Vacant => inner.begin_owning(&asked, &ask.terms, ask.fingerprint),
+            found => found,
+        };
+        match found {
+            AtOnce::Lead(id) => Ok(Begin::Lead(Lead::new(
+                inner,
+                asked.hash,
+                Granted { id, attempt: 1 },
+                &ask.terms,
+            ))),
+            AtOnce::Replay(response) => Ok(Begin::Replayed(V::clone(&response.value))),
+            _ => self.begin_in_full(&asked, &ask).map(|begun| *begun),
+        }
+    }
+
+    /// What [`begin`](Self::begin) does, for a request of which nothing was said.
+    #[inline(never)]
+    pub(super) fn begin_plainly(
+        table: &'t DedupTable<K, V, S>,
+        asked: &Asked<'_, K, Q>,
+    ) -> Result<Box<Begin<'t, K, V>>, Error> {
+        let request = Request::new(table, asked.key);
+        let ask = request.ask(Follow::Blocking);
+        request.begin_in_full(asked, &ask)
+    }
+
+    /// Boxed for the sake of the other path, which so leaves everything in registers.
+    #[inline(never)]
+    fn begin_in_full(
+        &self,
+        asked: &Asked<'_, K, Q>,
+        ask: &Ask<'_>,
+    ) -> Result<Box<Begin<'t, K, V>>, Error> {
         let table = self.table;
-        let asked = table.asked(self.key);
-        Ok(match table.inner().begin(&asked, &ask, None)? {
+        Ok(Box::new(match table.inner().begin_in_full(asked, ask, None)? {
             Step::Replay(response) => Begin::Replayed(V::clone(&response.value)),
             Step::Lead(granted) => {
                 Begin::Lead(Lead::new(table.inner(), asked.hash, granted, &ask.terms))
@@ -107,11 +145,11 @@ where
             Step::Follow(room, seat) => {
                 let deadline = clock::after(clock::span(self.timeout));
                 let inner = Arc::clone(table.inner());
-                let mut waiter = Waiter::new(inner, asked.hash, &ask, None, (room, seat));
+                let mut waiter = Waiter::new(inner, asked.hash, ask, None, (room, seat));
                 let arrived = waiter.wait(deadline, true)?;
                 table.begun(&waiter, arrived)
             }
-        })
+        }))
     }
 
     /// Leads, or stands in line without blocking. The timeout is the follower's to set, when it
@@ -148,6 +186,7 @@ where
         Ok(Outcome { value, role })
     }
 
+    #[inline(always)]
     fn ask(&self, follow: Follow) -> Ask<'r> {
         let inner = self.table.inner();
         let terms = Terms {

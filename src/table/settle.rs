@@ -1,5 +1,6 @@
 //! What a lead can do: settle its flight, or change its terms.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,8 +21,23 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeadRef {
     pub id: LeadId,
-    /// `None`: the id alone is known.
-    pub spot: Option<Spot>,
+    pub hash: u32,
+    /// `None`: of the hash no more is known than what the id tells.
+    pub tag: Option<NonZero<u8>>,
+}
+
+impl LeadRef {
+    #[inline(always)]
+    pub fn of(id: LeadId, spot: Spot) -> Self {
+        Self { id, hash: spot.hash, tag: NonZero::new(spot.tag | 0x80) }
+    }
+
+    /// A lead known by its id alone.
+    #[cfg(feature = "capi")]
+    #[inline(always)]
+    pub fn named(id: LeadId) -> Self {
+        Self { id, hash: hash_of(id), tag: None }
+    }
 }
 
 /// What a leader may ask about its lead.
@@ -35,10 +51,10 @@ impl<F: Form> Inner<F> {
     /// Holds the line of a live lead, or says that it is stale.
     #[inline(always)]
     fn lead(&self, here: &Local<F>, lead: LeadRef) -> Result<(Guard<'_, F>, Place), Error> {
-        let found = match lead.spot {
-            Some(spot) => {
-                let mut line = self.index.hold(spot.hash);
-                find_lead(&mut line, Some(spot.tag), lead.id).map(|place| (line, place))
+        let found = match lead.tag {
+            Some(tag) => {
+                let mut line = self.index.hold(lead.hash);
+                find_lead(&mut line, Some(tag), lead.id).map(|place| (line, place))
             }
             None => self.lead_by_id(lead.id),
         };
@@ -67,39 +83,19 @@ impl<F: Form> Inner<F> {
         }
     }
 
-    /// Shares what the leader made with the followers and keeps it for `ttl` (`None`: the request's
-    /// own).
-    #[inline]
-    pub fn complete<D: Draft<F>>(
-        &self,
-        lead: LeadRef,
-        draft: D,
-        ttl: Option<Span>,
-    ) -> Result<(), (Error, D)> {
-        if ttl.unwrap_or(self.usual.ttl) == 0
-            && D::asks_nothing(&self.form)
-            && self.drop_plain(lead)
-        {
-            return Ok(());
-        }
-        self.complete_in_full(lead, draft, ttl)
-    }
-
-    /// The case that is to be fast: a flight that nobody joined, and a response that isn't kept.
+    /// The case that is to be fast: a flight that nobody joined, and a response that isn't kept, so
+    /// that nobody has to see it. What it does is what `complete_in_full` would.
     #[inline(always)]
-    fn drop_plain(&self, lead: LeadRef) -> bool {
-        if self.forked() {
+    pub fn complete_at_once<D: Draft<F>>(&self, lead: LeadRef, ttl: Option<Span>) -> bool {
+        let kept = ttl.unwrap_or(self.usual.ttl) != 0;
+        if kept || !D::asks_nothing(&self.form) || self.forked() {
             return false;
         }
         let Some(here) = self.locals.mine() else { return false };
-        let hash = lead.spot.map_or_else(|| hash_of(lead.id), |spot| spot.hash);
-        let mut line = self.index.hold(hash);
-        let tag = lead.spot.map(|spot| spot.tag);
-        let Some(place) = find_lead(&mut line, tag, lead.id) else { return false };
-        if !line.flight(place).is_plain() {
+        let mut line = self.index.hold(lead.hash);
+        let Some(mut flight) = line.take_plain(lead.tag.map_or(0, NonZero::get), lead.id) else {
             return false;
-        }
-        let Entry::Flying(mut flight) = line.remove(place) else { return false };
+        };
         drop(line);
         self.landed(here);
         let thread = flight.thread();
@@ -110,8 +106,10 @@ impl<F: Form> Inner<F> {
         true
     }
 
+    /// Shares what the leader made with the followers and keeps it for `ttl` (`None`: the request's
+    /// own).
     #[inline(never)]
-    fn complete_in_full<D: Draft<F>>(
+    pub fn complete_in_full<D: Draft<F>>(
         &self,
         lead: LeadRef,
         mut draft: D,
@@ -195,6 +193,7 @@ impl<F: Form> Inner<F> {
         let (hash, thread) = (flight.hash, flight.thread());
         let key = flight.key.take().expect("a flight in a line has a key");
         let fingerprint = flight.extras_mut().and_then(|extras| extras.fingerprint.take());
+        self.index.mark_held(&line, hash);
         let response = draft.keep(key, Kept { hash, expires, weight, fingerprint });
         let shared = response.clone();
         let Entry::Flying(mut flight) = line.replace(place, Entry::Completed(response)) else {

@@ -143,8 +143,7 @@ where
     Q::Owned: Into<K>,
 {
     const OURS: bool = false;
-    // What has no destructor owns nothing, and so is copied and not allocated.
-    const LIGHT: bool = !std::mem::needs_drop::<K>() && size_of::<K>() <= 64;
+    type Light = K;
 
     fn spot(&self) -> Spot {
         Spot::of(self.hash)
@@ -156,6 +155,19 @@ where
 
     fn is_response(&self, response: &Held<K, V>) -> bool {
         response.key.as_ref().is_some_and(|key| key.get().borrow() == self.key)
+    }
+
+    #[inline(always)]
+    fn light(&self) -> Option<K> {
+        // What has no destructor owns nothing, and so is copied and not allocated.
+        let light = !std::mem::needs_drop::<K>() && size_of::<K>() <= 64 && !self.shared;
+        light.then(|| self.key.to_owned().into())
+    }
+
+    #[inline(always)]
+    fn write(&self, light: K, place: &mut Option<StoredKey<K>>) {
+        // There is none: see `clear`. Forgotten rather than dropped, since that would be a call.
+        std::mem::forget(place.replace(StoredKey::Own(light)));
     }
 
     fn own(&self) -> StoredKey<K> {

@@ -140,7 +140,7 @@ impl<F: Form> Inner<F> {
         }
         self.shared.losses_from.store(NEVER, Ordering::Relaxed);
         let mut next = NEVER;
-        let found = (0..self.index.len()).any(|number| self.reclaim_in(number, &mut next));
+        let found = self.reclaim_one(&mut next);
         if found {
             self.expect_losses(now);
         } else if next != NEVER {
@@ -148,6 +148,30 @@ impl<F: Form> Inner<F> {
             self.expect_losses(next.max(now + 100 * MILLISECOND));
         }
         found
+    }
+
+    /// Walks from the line where the last one was found. `next` becomes the first moment at which a
+    /// flight looked at may be lost.
+    fn reclaim_one(&self, next: &mut Moment) -> bool {
+        let hand = &self.shared.losses_hand;
+        let start = hand.load(Ordering::Relaxed);
+        let mut ends_here = |number| {
+            let found = self.reclaim_in(number, next);
+            if found {
+                hand.store(number, Ordering::Relaxed);
+            }
+            found
+        };
+        // All lines once; and then those that came to be meanwhile, since what parts from a line
+        // goes to one with a higher number.
+        let mut end = start;
+        while end < self.index.len() {
+            if ends_here(end) {
+                return true;
+            }
+            end += 1;
+        }
+        (0..start).any(&mut ends_here) || (end..self.index.len()).any(ends_here)
     }
 
     /// `next` becomes the first moment at which a flight looked at may be lost.
@@ -181,33 +205,32 @@ impl<F: Form> Inner<F> {
             && flight.overdue()
     }
 
-    /// Makes room in the window: of a sample of responses, the one goes that would expire soonest.
-    /// A window no larger than the sample is looked at as a whole.
+    /// Makes room in the window: of 16 responses, or all if there are fewer, the one goes that would
+    /// expire soonest. The next time others are looked at.
     pub(super) fn evict(&self) {
-        /// Responses to choose from.
         const SAMPLE: usize = 16;
-        /// Lines to look at, at least, before fewer than that will do.
-        const ENOUGH: usize = 1024;
-        let lines = self.index.len();
         let start = self.shared.window.hand.load(Ordering::Relaxed);
         let mut soonest: Option<(Moment, usize)> = None;
-        let (mut seen, mut looked) = (0, 0);
-        while seen < SAMPLE && looked < lines && (looked < ENOUGH || seen == 0) {
-            let number = (start + looked) % lines;
-            let mut line = self.index.hold_line(number);
-            line.find_any(|view| {
-                if let View::Completed(response) = view {
-                    seen += 1;
-                    let expires = response.expires();
-                    if soonest.is_none_or(|(soonest, _)| expires < soonest) {
-                        soonest = Some((expires, number));
-                    }
+        let (mut seen, mut number, mut around) = (0, start, false);
+        while seen < SAMPLE {
+            let Some(marked) = self.index.marked_from(number) else {
+                if around {
+                    break;
                 }
-                false
-            });
-            looked += 1;
+                (number, around) = (0, true);
+                continue;
+            };
+            if around && marked >= start {
+                break;
+            }
+            number = marked + 1;
+            let (there, first) = self.look_over(marked);
+            seen += there;
+            if soonest.is_none_or(|(soonest, _)| first < soonest) && first != NEVER {
+                soonest = Some((first, marked));
+            }
         }
-        self.shared.window.hand.store((start + looked) % lines, Ordering::Relaxed);
+        self.shared.window.hand.store(number, Ordering::Relaxed);
         let Some((expires, number)) = soonest else {
             // Somebody else is between counting a response in and showing it, or evicted it.
             crate::sync::yield_now();
@@ -224,6 +247,23 @@ impl<F: Form> Inner<F> {
         self.finish(after);
     }
 
+    /// How many responses stand in a line, and when the first of them expires.
+    fn look_over(&self, number: usize) -> (usize, Moment) {
+        let (mut seen, mut first) = (0, NEVER);
+        let mut line = self.index.hold_line(number);
+        line.find_any(|view| {
+            if let View::Completed(response) = view {
+                seen += 1;
+                first = first.min(response.expires());
+            }
+            false
+        });
+        if seen == 0 {
+            self.index.unmark(number);
+        }
+        (seen, first)
+    }
+
     /// Drops what has expired, a line at a time.
     fn sweep(&self) {
         let window = &self.shared.window;
@@ -234,18 +274,22 @@ impl<F: Form> Inner<F> {
             sweep.under_way = true;
             window.soonest.store(NEVER, Ordering::Relaxed);
         }
-        let mut next = NEVER;
-        for number in 0..self.index.len() {
-            while let Some(after) = self.sweep_line(number, &mut next) {
+        let (mut next, mut number, mut elsewhere) = (NEVER, 0, 0);
+        while let Some(marked) = self.index.marked_from(number) {
+            number = marked + 1;
+            while let Some(after) = self.sweep_line(marked, &mut next) {
+                let left = clock::now();
                 // A destructor's panic is its owner's; the others still go.
                 let _ = catch_unwind(AssertUnwindSafe(|| self.finish(after)));
+                elsewhere += clock::now() - left;
             }
         }
         let mut sweep = window.sweep.lock();
         sweep.under_way = false;
         // A walk takes long where there is much to look at; it is not to take up a processor.
         let now = clock::now();
-        sweep.not_before = now + 10 * (now - began);
+        let walked = (now - began).saturating_sub(elsewhere);
+        sweep.not_before = now + (10 * walked).min(1000 * MILLISECOND);
         let next = next.min(window.soonest.load(Ordering::Relaxed));
         if next != NEVER && !self.is_closed() {
             window.soonest.store(next, Ordering::Relaxed);
@@ -256,8 +300,12 @@ impl<F: Form> Inner<F> {
     /// Takes an expired response out; `next` becomes the first moment at which another will be.
     fn sweep_line(&self, number: usize, next: &mut Moment) -> Option<After<F>> {
         let mut line = self.index.hold_line(number);
-        let place = find_expired(&mut line, next)?;
-        Some(self.drop_completed(&mut line, place))
+        match find_expired(&mut line, next) {
+            Found::Expired(place) => return Some(self.drop_completed(&mut line, place)),
+            Found::Kept => {}
+            Found::Nothing => self.index.unmark(number),
+        }
+        None
     }
 
     /// Has the reaper come soon after `expires`, unless it comes earlier anyway. Look-ups are exact
@@ -300,10 +348,18 @@ impl<F: Form> Inner<F> {
     }
 }
 
+/// What a line has for the reaper.
+enum Found {
+    Expired(Place),
+    /// Responses, but none that has expired.
+    Kept,
+    Nothing,
+}
+
 /// A response that has expired; `next` becomes the first moment at which one looked at will have.
-fn find_expired<F: Form>(line: &mut Guard<'_, F>, next: &mut Moment) -> Option<Place> {
-    let mut now = 0;
-    line.find_any(|view| {
+fn find_expired<F: Form>(line: &mut Guard<'_, F>, next: &mut Moment) -> Found {
+    let (mut now, mut found) = (0, Found::Nothing);
+    let expired = line.find_any(|view| {
         let View::Completed(response) = view else { return false };
         if now == 0 {
             now = clock::now();
@@ -311,7 +367,9 @@ fn find_expired<F: Form>(line: &mut Guard<'_, F>, next: &mut Moment) -> Option<P
         let expires = response.expires();
         if expires > now {
             *next = expires.min(*next);
+            found = Found::Kept;
         }
         expires <= now
-    })
+    });
+    expired.map_or(found, Found::Expired)
 }

@@ -6,6 +6,7 @@
 
 mod close;
 mod deadlock;
+mod fast;
 mod fingerprints;
 mod followers;
 mod forget;

@@ -19,7 +19,7 @@ const _: () = {
     sync::<Shared>();
     send::<Lead<'static, String, u64>>();
     sync::<Lead<'static, String, u64>>();
-    send::<Follower<'static, String, u64, std::hash::RandomState>>();
+    send::<Follower<'static, String, u64>>();
     send::<Begin<'static, String, u64>>();
     send::<TryBegin<'static, String, u64>>();
     send::<Outcome<u64>>();
