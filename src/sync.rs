@@ -56,11 +56,16 @@ mod real {
         /// shows it). What is held for some nanoseconds can be waited for without parking.
         #[cold]
         fn hold_in_child(&self) {
-            loop {
+            for tries in 0_u32.. {
                 if let Some(guard) = self.0.try_lock() {
                     return std::mem::forget(guard);
                 }
-                yield_now();
+                if tries < 64 {
+                    yield_now();
+                } else {
+                    // A yield lets nobody of lower priority in.
+                    std::thread::sleep(std::time::Duration::from_micros(50));
+                }
             }
         }
     }

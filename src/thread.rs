@@ -11,14 +11,39 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use crate::fork;
-use crate::sync::{StaticMutex, static_mutex};
 
 struct Numbers {
     free: BTreeSet<u32>,
     next: u32,
 }
 
-static NUMBERS: StaticMutex<Numbers> = static_mutex!(Numbers { free: BTreeSet::new(), next: 0 });
+impl Numbers {
+    const NONE_YET: Self = Self { free: BTreeSet::new(), next: 0 };
+
+    fn give(&mut self) -> u32 {
+        self.free.pop_first().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
+}
+
+#[cfg(not(onceflight_shuttle))]
+fn numbers<T>(with: impl FnOnce(&mut Numbers) -> T) -> T {
+    use crate::sync::{StaticMutex, static_mutex};
+    static NUMBERS: StaticMutex<Numbers> = static_mutex!(Numbers::NONE_YET);
+    with(&mut NUMBERS.lock())
+}
+
+/// One book for each model: all its threads run on the OS thread that checks it.
+#[cfg(onceflight_shuttle)]
+fn numbers<T>(with: impl FnOnce(&mut Numbers) -> T) -> T {
+    std::thread_local! {
+        static NUMBERS: std::cell::RefCell<Numbers> =
+            const { std::cell::RefCell::new(Numbers::NONE_YET) };
+    }
+    NUMBERS.with_borrow_mut(with)
+}
 
 /// No number: it has none yet.
 const NONE: u64 = u64::MAX;
@@ -42,7 +67,7 @@ impl Drop for Return {
         let _ = NUMBER.try_with(|own| own.set(ENDED));
         let (generation, number) = split(self.0.get());
         if generation == fork::generation() {
-            NUMBERS.lock().free.insert(number);
+            numbers(|numbers| numbers.free.insert(number));
         }
     }
 }
@@ -73,13 +98,7 @@ fn take(own: u64) -> Option<usize> {
     if own == ENDED || RETURN.try_with(|_| ()).is_err() {
         return None;
     }
-    let number = {
-        let mut numbers = NUMBERS.lock();
-        numbers.free.pop_first().unwrap_or_else(|| {
-            numbers.next += 1;
-            numbers.next - 1
-        })
-    };
+    let number = numbers(Numbers::give);
     let own = fork::generation() << 32 | u64::from(number);
     RETURN.with(|last| last.0.set(own));
     NUMBER.with(|mine| mine.set(own));

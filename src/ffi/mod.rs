@@ -7,7 +7,7 @@
 //! queues and tables hold what they need of each other, so they are freed in any order. Leads are
 //! plain numbers, so that a stale one is looked up and refused, never followed.
 //!
-//! This is the only module with `unsafe`, but for the one call in `fork`.
+//! Elsewhere `unsafe` is only where a measurement pays for it: see `table`, `sync`, `clock`, `fork`.
 
 #![allow(non_camel_case_types)] // C's names, as cbindgen prints them
 #![allow(clippy::missing_safety_doc)] // it would be copied into the header; the rules stand there once

@@ -226,8 +226,8 @@ const MARKED: u64 = 1 << 15;
 /// 2^14 ns: a response expires that much early at most.
 const UNIT_BITS: u32 = 14;
 
-/// A fingerprint is on its own: it is rare.
-type Mark = Option<Box<[u8]>>;
+/// A fingerprint is on its own, since it is rare; the block owns it.
+type Mark = Option<NonNull<[u8]>>;
 
 /// Where the parts of a block are, from its start.
 struct Parts {
@@ -304,7 +304,8 @@ impl Block {
             head.hash = hash;
             head.terms = (expires >> UNIT_BITS) << 16 | head.terms & 0xffff;
             if let Some(at) = parts.mark {
-                start.cast::<u8>().add(at).cast::<Mark>().write_unaligned(fingerprint);
+                let mark: Mark = fingerprint.and_then(|mark| NonNull::new(Box::into_raw(mark)));
+                start.cast::<u8>().add(at).cast::<Mark>().write_unaligned(mark);
             } else {
                 debug_assert!(fingerprint.is_none(), "a block for a fingerprint is marked");
             }
@@ -388,8 +389,10 @@ impl Response {
         // SAFETY: the last hold goes: nobody looks at the block any more. It was allocated with
         // this layout, and a place for a mark holds one.
         unsafe {
-            if let Some(at) = parts.mark {
-                drop(start.add(at).cast::<Mark>().read_unaligned());
+            if let Some(at) = parts.mark
+                && let Some(mark) = start.add(at).cast::<Mark>().read_unaligned()
+            {
+                drop(Box::from_raw(mark.as_ptr()));
             }
             dealloc(start.as_ptr(), parts.layout);
         }
@@ -458,12 +461,11 @@ impl Response {
     #[cold]
     fn marked(&self) -> Option<&[u8]> {
         let at = self.parts().mark?;
-        // SAFETY: a marked block has a mark there, which lives and doesn't change as long as it. It
-        // is read bit by bit, since it isn't aligned, and not dropped.
-        let mark = unsafe { self.0.cast::<u8>().add(at).cast::<Mark>().read_unaligned() };
-        let mark = std::mem::ManuallyDrop::new(mark);
-        // SAFETY: the bytes are the block's, not the copied pointer's.
-        mark.as_deref().map(|mark| unsafe { std::slice::from_raw_parts(mark.as_ptr(), mark.len()) })
+        // SAFETY: a marked block has a mark there, whose bytes live and don't change as long as it.
+        unsafe {
+            let mark = self.0.cast::<u8>().add(at).cast::<Mark>().read_unaligned();
+            mark.map(|mark| &*mark.as_ptr())
+        }
     }
 }
 

@@ -28,17 +28,34 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    #[inline]
+    #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // both ends of it, on purpose
     pub fn of(hash: u64) -> Self {
+        let hash = mixed(hash);
         // The topmost bit tells a tag from an empty place.
         Self { hash: hash as u32, tag: (hash >> 56) as u8 | 0x80 }
     }
 }
 
+/// Spreads over all bits what a hasher may have left in some: fast ones leave the lowest as they were
+/// in the key, and those choose the line. (A folded product, by the golden ratio's bits.)
+#[cfg(not(onceflight_shuttle))]
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation)] // both halves of it
+fn mixed(hash: u64) -> u64 {
+    let product = u128::from(hash) * 0x9e37_79b9_7f4a_7c15;
+    (product >> 64) as u64 ^ product as u64
+}
+
+/// Models choose the line of a key themselves.
+#[cfg(onceflight_shuttle)]
+fn mixed(hash: u64) -> u64 {
+    hash
+}
+
 /// Lines of a new table.
 #[cfg(not(onceflight_shuttle))]
-pub(super) const FIRST: usize = 512;
+pub(super) const FIRST: usize = 256;
 /// Few enough to be made for each schedule, and to be grown past.
 #[cfg(onceflight_shuttle)]
 pub(super) const FIRST: usize = 2;
@@ -161,10 +178,11 @@ impl<F: Form> Index<F> {
         while number < self.len() {
             let ahead = self.marks(number).load(Ordering::Relaxed) >> (number % 64);
             if ahead != 0 {
-                return Some(number + ahead.trailing_zeros() as usize)
-                    .filter(|at| *at < self.len());
+                return Some(number + ahead.trailing_zeros() as usize);
             }
-            number = (number / 64 + 1) * 64;
+            // Each segment's marks begin with a word of their own.
+            let end = if number < FIRST { FIRST } else { FIRST << ((number / FIRST).ilog2() + 1) };
+            number = ((number / 64 + 1) * 64).min(end);
         }
         None
     }

@@ -12,8 +12,7 @@
 //! belongs to the flight: on two cores nothing else moves between them. That, and not the number of
 //! locks, is what made the table fast on more than one (figures in docs/DESIGN.md).
 //!
-//! The pointers own what they point to. All unsafe code of the table is here and in `bytes`; it
-//! rests on one rule: the cells of a line are touched through its [`Guard`] alone, and there is one
+//! The pointers own what they point to. The unsafe code here rests on one rule: the cells of a line are touched through its [`Guard`] alone, and there is one
 //! at a time, since it holds the latch.
 
 use std::cell::UnsafeCell;
@@ -216,7 +215,7 @@ impl<F: Form> Guard<'_, F> {
     ///
     /// | bits | what |
     /// |-|-|
-    /// | 63–20 | a sequence number, drawn in blocks from the counter of its hash's last nine bits |
+    /// | 63–20 | a sequence number, drawn in blocks from the counter of its hash's last eight bits |
     /// | 19–0 | the last bits of the hash |
     #[inline(always)]
     pub fn next_id(&mut self, hash: u32) -> LeadId {
@@ -456,7 +455,7 @@ pub(super) const SPOT_BITS: u32 = 20;
 const COUNTERS: usize = FIRST;
 
 /// A block of sequence numbers that no line of the process has had, and not below `floor`. With a
-/// counter for each ending of nine bits there are 53 bits of them: five centuries at a million leads
+/// counter for each ending of eight bits there are 52 bits of them: a century at a million leads
 /// a second. `std` atomics even in models: which numbers come out changes nothing.
 #[cold]
 fn draw(hash: u32, floor: u64) -> u64 {

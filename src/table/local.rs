@@ -133,13 +133,15 @@ pub(super) struct Locals<F: Form> {
     /// By the thread's number.
     first: Box<[Local<F>; FIRST]>,
     /// Those after it; each chunk is as long as all before it.
-    chunks: [OnceCell<Box<[Local<F>]>>; 29],
+    chunks: [OnceCell<Chunk<F>>; 29],
     /// For threads that have no number, because they end.
     late: Local<F>,
     last: Mutex<()>,
     /// The limit on flights.
     most: usize,
 }
+
+type Chunk<F> = Box<[OnceCell<Box<Local<F>>>]>;
 
 /// This thread's part of a table.
 pub(super) struct Here<'a, F: Form> {
@@ -192,15 +194,17 @@ impl<F: Form> Locals<F> {
         };
         let chunk = (number / FIRST).ilog2();
         let length = FIRST << chunk;
-        let locals = self.chunks[chunk as usize].get_or_init(|| {
-            (length..2 * length).map(|number| Local::new(number, self.most)).collect()
-        });
-        Here { local: &locals[number - length], _turn: None }
+        let chunk = self.chunks[chunk as usize]
+            .get_or_init(|| (0..length).map(|_| OnceCell::new()).collect());
+        let local = chunk[number - length].get_or_init(|| Box::new(Local::new(number, self.most)));
+        Here { local, _turn: None }
     }
 
     /// All counters together.
     pub fn sum(&self) -> Stats {
-        let more = self.chunks.iter().filter_map(OnceCell::get).flat_map(|chunk| chunk.iter());
+        let chunks = self.chunks.iter().filter_map(OnceCell::get);
+        let more =
+            chunks.flat_map(|chunk| chunk.iter().filter_map(OnceCell::get)).map(|local| &**local);
         let mut stats = Stats::default();
         for Local { tally, .. } in self.first.iter().chain(more).chain([&self.late]) {
             stats.leads += tally.leads.get();

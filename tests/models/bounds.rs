@@ -1,5 +1,7 @@
 //! Limits under contention, and keys that have nothing to do with each other.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use onceflight::ErrorKind;
 
 use crate::harness::{A, A2, B, Got, World, check, place, threads};
@@ -111,7 +113,7 @@ fn one_follower() {
     });
 }
 
-/// A key that is never settled holds up no other, in its own shard or another one.
+/// A key that is never settled holds up no other, in its own line or another one.
 #[test]
 fn distinct_keys_never_wait() {
     check(|| {
@@ -129,6 +131,48 @@ fn distinct_keys_never_wait() {
         });
         assert_eq!(w.complete(lead, 0), Got::Led);
         world.settled(&[A, B, A2]);
+        world.nothing_left();
+    });
+}
+
+/// A small limit holds at every instant, whoever looks, and no place is lost: not by a follower, an
+/// orphan that makes room, a cancel or a completion.
+#[test]
+fn never_more_than_allowed() {
+    const KEYS: [u64; 4] = [A, B, A2, 3];
+    const LIMIT: u64 = 2;
+    check(|| {
+        let world = World::new(|table| table.max_in_flight(2));
+        let w = &world;
+        let leading = AtomicU64::new(0);
+        threads(|s| {
+            for (key, me) in (KEYS.into_iter()).zip(1..) {
+                let leading = &leading;
+                s.spawn(move || match w.started(w.table.begin(&key)) {
+                    Ok(lead) => {
+                        let others = leading.fetch_add(1, Relaxed);
+                        assert!(others < LIMIT, "{others} others lead");
+                        let in_flight = w.table.stats().in_flight;
+                        assert!(in_flight <= LIMIT, "{in_flight} in flight");
+                        shuttle::thread::yield_now();
+                        leading.fetch_sub(1, Relaxed);
+                        match me {
+                            1 => drop(lead),
+                            2 => assert!(w.in_time(lead.cancel())),
+                            _ => assert_eq!(w.complete(lead, me), Got::Led),
+                        }
+                    }
+                    Err(got) => assert_eq!(got, OVERLOADED),
+                });
+            }
+        });
+        // As many as are allowed, and no more; the orphan made room, if there was one.
+        let leads = [w.lead(B), w.lead(A2)];
+        assert_eq!(w.call(3, 9), OVERLOADED);
+        for lead in leads {
+            lead.cancel().unwrap();
+        }
+        world.settled(&KEYS);
         world.nothing_left();
     });
 }

@@ -109,3 +109,23 @@ fn while_abandoned() {
         world.empty();
     });
 }
+
+/// A follower that comes as the table closes is told, whichever comes first: its lead, which is
+/// settled only afterwards, could leave it waiting.
+#[test]
+fn while_joining() {
+    check(|| {
+        let world = World::new(|table| table);
+        let w = &world;
+        let lead = w.lead(A);
+        threads(|s| {
+            for me in 1..=2 {
+                s.spawn(move || assert_eq!(w.call(A, me), CLOSED));
+            }
+            s.spawn(|| w.table.close());
+        });
+        assert_eq!(w.complete(lead, 0), Got::Led);
+        world.settled(&[]);
+        world.empty();
+    });
+}

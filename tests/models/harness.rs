@@ -2,6 +2,7 @@
 //! its callers were given, and the checks that hold once all is over.
 
 use std::hash::{BuildHasherDefault, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -98,7 +99,7 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, key: u64) {
-        // The lowest bits choose the line; those in the middle tell the keys of one line apart.
+        // The lowest bits choose the line; the topmost are the tag.
         self.0 = key;
     }
 
@@ -371,6 +372,11 @@ pub fn place(tried: Tried<'_>) -> Result<Line<'_>, Started<'_>> {
 }
 
 /// Runs `body` with threads that may borrow, and returns once all have ended.
+///
+/// The checker's scope doesn't wait for its threads if `body` panics: they would go on with a table
+/// that unwinding has dropped.
 pub fn threads<'env>(body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>)) {
-    scope(|scope| body(scope));
+    if let Err(panic) = scope(|scope| catch_unwind(AssertUnwindSafe(|| body(scope)))) {
+        resume_unwind(panic);
+    }
 }

@@ -9,6 +9,8 @@ mod bounds;
 mod close;
 mod deadlock;
 mod forget;
+mod gate;
+mod grow;
 mod harness;
 mod hold;
 mod lease;

@@ -270,3 +270,26 @@ fn joined_and_renewed_while_lapsing() {
         world.nothing_left();
     });
 }
+
+/// The same for an outcome.
+#[test]
+fn the_receiver_rings_at_the_end() {
+    check(|| {
+        let world = World::new(|table| table);
+        let w = &world;
+        let lead = w.lead(A);
+        let mut follower = w.follow(A);
+        threads(|s| {
+            s.spawn(move || {
+                while follower.receiver().try_recv().is_err() {
+                    shuttle::thread::yield_now();
+                }
+                let started = follower.wait_timeout(std::time::Duration::ZERO);
+                assert_eq!(w.finish(started, 1), Got::Shared(0));
+            });
+            assert_eq!(w.complete(lead, 0), Got::Led);
+        });
+        world.settled(&[A]);
+        world.nothing_left();
+    });
+}

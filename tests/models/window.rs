@@ -81,3 +81,43 @@ fn bounded_in_bytes() {
         world.empty();
     });
 }
+
+/// A response is completed while the reaper walks over the lines, behind it or before it: it is
+/// given back in its time, though nobody completes another.
+#[test]
+fn completed_during_the_walk() {
+    check(|| {
+        let world = World::new(|table| table.completed_ttl(SECOND));
+        let w = &world;
+        assert_eq!(w.call(A, 0), Got::Led);
+        threads(|s| {
+            s.spawn(|| w.pass(SECOND * 2));
+            s.spawn(|| assert_eq!(w.call(B, 1), Got::Led));
+            s.spawn(|| assert_eq!(w.call(A2, 2), Got::Led));
+        });
+        w.pass(SECOND * 2);
+        world.settled(&[]);
+        world.empty();
+    });
+}
+
+/// The same, and the walk takes long: the next one begins later, but it begins.
+#[test]
+fn a_long_walk() {
+    check(|| {
+        let world = World::new(|table| table.completed_ttl(SECOND));
+        let w = &world;
+        assert_eq!(w.call(A, 0), Got::Led);
+        threads(|s| {
+            s.spawn(|| w.pass(SECOND * 2));
+            s.spawn(|| w.pass(SECOND * 2));
+            s.spawn(|| {
+                let got = w.call(B, 1);
+                assert_eq!(got, Got::Led);
+            });
+        });
+        w.pass(SECOND * 100);
+        world.settled(&[]);
+        world.empty();
+    });
+}
