@@ -80,11 +80,16 @@ pub(crate) fn number() -> Option<usize> {
     if generation == fork::generation() { Some(number as usize) } else { take(own) }
 }
 
-/// This thread's number, unless it has none yet.
+/// This thread's number above that of the first thread of its generation of forks, which is
+/// [`base`]: another generation's, or none, is a large number.
 #[inline(always)]
-pub(crate) fn number_if_any() -> Option<usize> {
-    let (generation, number) = split(NUMBER.try_with(Cell::get).unwrap_or(ENDED));
-    (generation == fork::generation()).then_some(number as usize)
+pub(crate) fn above(base: u64) -> u64 {
+    NUMBER.try_with(Cell::get).unwrap_or(ENDED).wrapping_sub(base)
+}
+
+/// Where the numbers of a generation of forks begin.
+pub(crate) fn base(generation: u64) -> u64 {
+    generation << 32
 }
 
 #[allow(clippy::cast_possible_truncation)] // the low half
@@ -99,7 +104,7 @@ fn take(own: u64) -> Option<usize> {
         return None;
     }
     let number = numbers(Numbers::give);
-    let own = fork::generation() << 32 | u64::from(number);
+    let own = base(fork::generation()) | u64::from(number);
     RETURN.with(|last| last.0.set(own));
     NUMBER.with(|mine| mine.set(own));
     Some(number as usize)

@@ -86,9 +86,9 @@ impl<F: Form> Inner<F> {
             return AtOnce::Replay(response);
         }
         let credit = here.credit.get();
-        if !usual || credit == 0 || !line.has_room() {
+        let (true, Some(vacant)) = (usual && credit > 0, line.vacant()) else {
             return AtOnce::No;
-        }
+        };
         if light.is_none() && own.is_none() {
             return AtOnce::Vacant;
         }
@@ -103,7 +103,7 @@ impl<F: Form> Inner<F> {
         if flight.lease_until != NEVER {
             self.expect_losses(flight.lease_until);
         }
-        line.insert(spot.tag, Entry::Flying(flight), &self.index.crowded);
+        line.fill(vacant, spot.tag, Entry::Flying(flight));
         drop(line);
         grant(here, terms);
         AtOnce::Lead(id)

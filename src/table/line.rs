@@ -339,23 +339,30 @@ impl<F: Form> Guard<'_, F> {
         }
     }
 
-    /// Whether another entry makes it no more crowded.
+    /// A place for an entry, if there is one among the six.
     #[inline(always)]
-    pub fn has_room(&self) -> bool {
-        zeros(self.tags()) != 0
+    pub fn vacant(&self) -> Option<usize> {
+        let vacant = zeros(self.tags());
+        (vacant != 0).then(|| vacant.trailing_zeros() as usize / 8)
+    }
+
+    /// Puts an entry into a place that was found vacant.
+    #[inline(always)]
+    pub fn fill(&mut self, place: usize, tag: u8, entry: Entry<F>) {
+        debug_assert_eq!(self.head().tags[place], 0, "nothing is written over");
+        self.words_mut()[place] = entry.into_word();
+        self.head_mut().tags[place] = tag;
     }
 
     #[inline(always)]
     pub fn insert(&mut self, tag: u8, entry: Entry<F>, crowded: &AtomicUsize) -> Place {
-        let word = entry.into_word();
-        let vacant = zeros(self.tags());
-        if vacant == 0 {
-            return self.insert_more(tag, word, crowded);
+        match self.vacant() {
+            Some(place) => {
+                self.fill(place, tag, entry);
+                Place(place)
+            }
+            None => self.insert_more(tag, entry.into_word(), crowded),
         }
-        let place = vacant.trailing_zeros() as usize / 8;
-        self.head_mut().tags[place] = tag;
-        self.words_mut()[place] = word;
-        Place(place)
     }
 
     #[cold]

@@ -139,6 +139,8 @@ pub(super) struct Locals<F: Form> {
     last: Mutex<()>,
     /// The limit on flights.
     most: usize,
+    /// Where the numbers of this generation of forks begin.
+    base: u64,
 }
 
 type Chunk<F> = Box<[OnceCell<Box<Local<F>>>]>;
@@ -164,6 +166,7 @@ impl<F: Form> Locals<F> {
     pub fn new(most: usize) -> Self {
         Self {
             most,
+            base: thread::base(crate::fork::generation()),
             first: Box::new(std::array::from_fn(|number| Local::new(number, most))),
             chunks: [const { OnceCell::new() }; 29],
             late: Local::new(usize::MAX, most),
@@ -174,7 +177,9 @@ impl<F: Form> Locals<F> {
     /// The calling thread's, if it is among the first.
     #[inline(always)]
     pub fn mine(&self) -> Option<&Local<F>> {
-        self.first.get(thread::number_if_any()?)
+        let number = thread::above(self.base);
+        #[allow(clippy::cast_possible_truncation)] // it is small
+        (number < FIRST as u64).then(|| &self.first[number as usize])
     }
 
     /// The calling thread's. Not to be held across user code or another of these: a thread without
