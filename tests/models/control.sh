@@ -149,7 +149,7 @@ broken left-behind grow::never_lost_and_never_twice src/table/line.rs \
     's/while (let Some\(place\) = self\.find_any\(goes\))/if $1/'
 
 broken parted-twice grow::never_lost_and_never_twice src/table/index.rs \
-    's/(if parent\.level\(\) == before \{)(\s*)(let mut twin)/$1$2drop(parent);$2let mut parent = self.line(low).hold(&self.crowded);$2$3/'
+    's/(let mut parent = .*?;)(.*?if parent\.level\(\) == before \{)(\s*)/$1$2$3drop(parent);$3$1$3/s'
 
 broken unborn-parent-taken-for-parted grow::twice src/table/index.rs \
     's/if parent\.level\(\) == UNBORN \|\| parent\.level\(\) < before \{/if parent.level() < before {/'
@@ -196,6 +196,15 @@ broken found-by-the-walk-forgotten window::a_long_walk src/table/upkeep.rs \
 
 broken walk-without-end-of-it window::a_long_walk src/table/upkeep.rs \
     's/sweep\.under_way = false;//'
+
+broken mark-does-not-go-along grow::swept_meanwhile src/table/index.rs \
+    's/self\.mark\(high\);//'
+
+broken lines-that-came-meanwhile-not-looked-at grow::reclaimed_meanwhile src/table/upkeep.rs \
+    's/(fn reclaim_one\b.*?)(let mut end = start;\s*while end < )self\.index\.len\(\)(.*?)self\.index\.len\(\)/$1let lines = self.index.len();\n$2lines$3lines/s'
+
+broken line-that-holds-one-unmarked window::replay_or_expiry src/table/upkeep.rs \
+    's/found = Found::Kept;//'
 
 ((ran > 0)) || { echo "no such control: ${wanted[*]}"; exit 1; }
 echo "$ran controls, $failed failed"
