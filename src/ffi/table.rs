@@ -140,20 +140,6 @@ impl Outs {
         Ok(Self { lead, response })
     }
 
-    #[inline(always)]
-    fn put_lead(self, id: onceflight_lead) -> i32 {
-        // SAFETY: `new` found it writable.
-        unsafe { self.lead.write(id) };
-        ONCEFLIGHT_LEAD
-    }
-
-    #[inline(always)]
-    fn put_response(self, code: i32, response: Response) -> i32 {
-        // SAFETY: `new` found it writable.
-        unsafe { self.response.write(into_handle(response)) };
-        code
-    }
-
     pub fn put(self, arrived: Arrived<Response>) -> i32 {
         let (code, lead, response) = outcome(arrived);
         // SAFETY: `new` found both writable.
@@ -358,34 +344,34 @@ pub unsafe extern "C" fn onceflight_begin(
     lead: *mut onceflight_lead,
     response: *mut *mut onceflight_response,
 ) -> i32 {
-    entry(|| {
-        // SAFETY: the caller's pointers, for this call; the table isn't freed before it blocks.
-        let (outs, core) = unsafe { (Outs::new(lead, response)?, core(table)?) };
-        // SAFETY: the caller's key, for this call.
-        let given = core.given(unsafe { key_bytes(core, key, key_len, "key") }?);
-        match core.inner.begin_at_once(&given, &core.inner.usual, None, None) {
-            AtOnce::Lead(id) => Ok(outs.put_lead(id)),
-            AtOnce::Replay(held) => Ok(outs.put_response(ONCEFLIGHT_REPLAYED, held)),
-            // SAFETY: the same contract; the request is a local.
-            _ => unsafe { begin_plainly(table, &given, timeout_ms, outs) },
+    let given = !table.is_null() && (key_len == 0 || !key.is_null());
+    if given && !lead.is_null() && !response.is_null() {
+        // The usual case has no shell: there is nothing in it that could fail or unwind.
+        // SAFETY: none is NULL; the caller's table, key and out-parameters, for this call.
+        unsafe {
+            let core = &(*table).0;
+            if key_len <= core.lengths.key {
+                let key = if key_len == 0 { &[] } else { std::slice::from_raw_parts(key, key_len) };
+                let (given, usual) = (core.given(key), &core.inner.usual);
+                match core.inner.begin_at_once(&given, usual, None, None, Response::clone) {
+                    AtOnce::Lead(id) => {
+                        lead.write(id);
+                        response.write(std::ptr::null_mut());
+                        return ONCEFLIGHT_LEAD;
+                    }
+                    AtOnce::Replay(held) => {
+                        lead.write(0);
+                        response.write(into_handle(held));
+                        return ONCEFLIGHT_REPLAYED;
+                    }
+                    AtOnce::Vacant | AtOnce::No => {}
+                }
+            }
         }
-    })
-}
-
-/// What [`onceflight_begin`] does when it isn't quick.
-///
-/// # Safety
-/// As for it.
-#[inline(never)]
-unsafe fn begin_plainly(
-    table: *const onceflight_table,
-    given: &Given<'_>,
-    timeout_ms: u64,
-    outs: Outs,
-) -> Result<i32, Failure> {
-    let request = request::plain(given.key.as_ptr(), given.key.len(), timeout_ms);
-    // SAFETY: the caller's promise.
-    unsafe { begin_request(table, &raw const request, outs) }
+    }
+    let request = request::plain(key, key_len, timeout_ms);
+    // SAFETY: the same contract; the request is a local.
+    unsafe { onceflight_begin_request(table, &raw const request, lead, response) }
 }
 
 /// onceflight_begin with terms of its own.
@@ -398,26 +384,17 @@ pub unsafe extern "C" fn onceflight_begin_request(
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's pointers, for this call.
-        unsafe { begin_request(table, request, Outs::new(lead, response)?) }
-    })
-}
-
-/// # Safety
-/// As for `onceflight_begin_request`.
-unsafe fn begin_request(
-    table: *const onceflight_table,
-    request: *const onceflight_request,
-    outs: Outs,
-) -> Result<i32, Failure> {
-    // SAFETY: the table isn't freed before this call blocks, and `start` is done with it then.
-    let (next, timeout) = unsafe { start(table, request) }?;
-    match next {
-        Next::Have(arrived) => Ok(outs.put(arrived)),
-        Next::Wait(mut waiter) => {
-            // From here on the table may be freed: the waiter has what it needs.
-            Ok(outs.put(waiter.wait(clock::after(clock::span(timeout)), true)?))
+        let outs = unsafe { Outs::new(lead, response) }?;
+        // SAFETY: the table isn't freed before this call blocks, and `start` is done with it then.
+        let (next, timeout) = unsafe { start(table, request) }?;
+        match next {
+            Next::Have(arrived) => Ok(outs.put(arrived)),
+            Next::Wait(mut waiter) => {
+                // From here on the table may be freed: the waiter has what it needs.
+                Ok(outs.put(waiter.wait(clock::after(clock::span(timeout)), true)?))
+            }
         }
-    }
+    })
 }
 
 /// The part of a begin that may look at the table.
@@ -447,29 +424,18 @@ pub unsafe extern "C" fn onceflight_complete(
     data: *const u8,
     len: usize,
 ) -> i32 {
-    entry(|| {
-        // SAFETY: the caller's table and bytes, for this call.
-        let (core, data) = unsafe {
-            let core = core(table)?;
-            (core, few(core, data, len, "data")?)
-        };
-        let lead = LeadRef::named(lead);
-        if core.inner.complete_at_once::<Reply<'_>>(lead, None) {
-            return Ok(ONCEFLIGHT_OK);
+    if !table.is_null() && (len == 0 || !data.is_null()) {
+        // As in onceflight_begin.
+        // SAFETY: not NULL, and the caller's table, for this call.
+        let core = unsafe { &(*table).0 };
+        if len <= core.lengths.response
+            && core.inner.complete_at_once::<Reply<'_>>(LeadRef::named(lead), None)
+        {
+            return ONCEFLIGHT_OK;
         }
-        complete_in_full(core, lead, Reply::new(status, data), None)
-    })
-}
-
-#[inline(never)]
-fn complete_in_full(
-    core: &Core,
-    lead: LeadRef,
-    reply: Reply<'_>,
-    ttl: Option<clock::Span>,
-) -> Result<i32, Failure> {
-    core.verbs().complete_in_full(lead, reply, ttl).map_err(|(error, _)| error)?;
-    Ok(ONCEFLIGHT_OK)
+    }
+    // SAFETY: the same contract.
+    unsafe { onceflight_complete_for(table, lead, status, data, len, ONCEFLIGHT_DEFAULT) }
 }
 
 /// onceflight_complete, replayed for ttl_ms. 0: share with the followers, don't retain.
@@ -488,7 +454,9 @@ pub unsafe extern "C" fn onceflight_complete_for(
         // SAFETY: the caller's bytes, for this call.
         let data = unsafe { few(core, data, len, "data") }?;
         let ttl = (ttl_ms != ONCEFLIGHT_DEFAULT).then(|| clock::span(duration(ttl_ms)));
-        complete_in_full(core, LeadRef::named(lead), Reply::new(status, data), ttl)
+        let (lead, reply) = (LeadRef::named(lead), Reply::new(status, data));
+        core.verbs().complete_in_full(lead, reply, ttl).map_err(|(error, _)| error)?;
+        Ok(ONCEFLIGHT_OK)
     })
 }
 

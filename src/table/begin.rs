@@ -19,9 +19,10 @@ use crate::clock::{self, NEVER};
 use crate::error::{Error, ErrorKind};
 
 /// What a begin found that asked for nothing unusual.
-pub(crate) enum AtOnce<F: Form> {
+pub(crate) enum AtOnce<R> {
     Lead(LeadId),
-    Replay(F::Response),
+    /// What was made of the response.
+    Replay(R),
     /// It would lead, once its key is made owned.
     Vacant,
     /// Something else, or something was in the way.
@@ -46,7 +47,7 @@ impl<F: Form> Inner<F> {
         ask: &Ask<'_>,
         waker: Option<&Arc<dyn Waker>>,
     ) -> Result<Step<F>, Error> {
-        match self.begin_at_once(probe, &ask.terms, ask.fingerprint, None) {
+        match self.begin_at_once(probe, &ask.terms, ask.fingerprint, None, F::Response::clone) {
             AtOnce::Lead(id) => Ok(Step::Lead(Granted { id, attempt: 1 })),
             AtOnce::Replay(response) => Ok(Step::Replay(response)),
             AtOnce::Vacant | AtOnce::No => self.begin_in_full(probe, ask, waker),
@@ -54,15 +55,17 @@ impl<F: Form> Inner<F> {
     }
 
     /// The two cases that are to be fast: a vacant key whose caller asks for nothing unusual, and a
-    /// replay. What it does is what `begin_in_full` would.
+    /// replay. What it does is what `begin_in_full` would. `take` makes what is given of a response,
+    /// while its line is held.
     #[inline(always)]
-    pub fn begin_at_once<P: Probe<F>>(
+    pub fn begin_at_once<P: Probe<F>, R>(
         &self,
         probe: &P,
         terms: &Terms,
         fingerprint: Option<&[u8]>,
         own: Option<F::Key>,
-    ) -> AtOnce<F> {
+        take: impl FnOnce(&F::Response) -> R,
+    ) -> AtOnce<R> {
         if self.forked() {
             return AtOnce::No;
         }
@@ -80,10 +83,10 @@ impl<F: Form> Inner<F> {
             if !clock::before(response.expires()) || response.fingerprint() != fingerprint {
                 return AtOnce::No;
             }
-            let response = F::Response::clone(&response);
+            let taken = take(&response);
             drop(line);
             here.tally.replayed.up();
-            return AtOnce::Replay(response);
+            return AtOnce::Replay(taken);
         }
         let credit = here.credit.get();
         let (true, Some(vacant)) = (usual && credit > 0, line.vacant()) else {
@@ -112,13 +115,14 @@ impl<F: Form> Inner<F> {
     /// [`begin_at_once`](Self::begin_at_once) for a key that it found vacant and that was made owned
     /// since.
     #[inline(never)]
-    pub fn begin_owning<P: Probe<F>>(
+    pub fn begin_owning<P: Probe<F>, R>(
         &self,
         probe: &P,
         terms: &Terms,
         fingerprint: Option<&[u8]>,
-    ) -> AtOnce<F> {
-        self.begin_at_once(probe, terms, fingerprint, Some(probe.own()))
+        take: impl FnOnce(&F::Response) -> R,
+    ) -> AtOnce<R> {
+        self.begin_at_once(probe, terms, fingerprint, Some(probe.own()), take)
     }
 
     #[inline(never)]

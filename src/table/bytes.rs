@@ -58,7 +58,12 @@ impl BytesKey {
             #[allow(clippy::cast_possible_truncation)] // it is short
             let len = key.len() as u8;
             let mut bytes = [0; SHORT];
-            bytes[..key.len()].copy_from_slice(key);
+            if let Ok(key) = <&[u8; 16]>::try_from(key) {
+                // The length of request keys: a copy of a known length is no call.
+                bytes[..16].copy_from_slice(key);
+            } else {
+                bytes[..key.len()].copy_from_slice(key);
+            }
             *place = Some(Self(Stored::Short { len, bytes }));
         } else {
             Self::write_long(key, place);

@@ -214,16 +214,12 @@ where
         Q::Owned: Into<K>,
     {
         let (inner, asked) = (&self.inner, self.asked(key));
-        let found = match inner.begin_at_once(&asked, &inner.usual, None, None) {
-            AtOnce::Vacant => inner.begin_owning(&asked, &inner.usual, None),
-            found => found,
-        };
-        match found {
+        match inner.begin_typed(&asked, &inner.usual, None) {
             AtOnce::Lead(id) => {
                 let granted = Granted { id, attempt: 1 };
                 Ok(Begin::Lead(Lead::new(inner, asked.hash, granted, &inner.usual)))
             }
-            AtOnce::Replay(response) => Ok(Begin::Replayed(V::clone(&response.value))),
+            AtOnce::Replay(value) => Ok(Begin::Replayed(value)),
             _ => Request::begin_plainly(self, &asked).map(|begun| *begun),
         }
     }

@@ -102,18 +102,14 @@ where
         let inner = self.table.inner();
         let ask = self.ask(if self.timeout.is_zero() { Follow::No } else { Follow::Blocking });
         let asked = self.table.asked(self.key);
-        let found = match inner.begin_at_once(&asked, &ask.terms, ask.fingerprint, None) {
-            AtOnce::Vacant => inner.begin_owning(&asked, &ask.terms, ask.fingerprint),
-            found => found,
-        };
-        match found {
+        match inner.begin_typed(&asked, &ask.terms, ask.fingerprint) {
             AtOnce::Lead(id) => Ok(Begin::Lead(Lead::new(
                 inner,
                 asked.hash,
                 Granted { id, attempt: 1 },
                 &ask.terms,
             ))),
-            AtOnce::Replay(response) => Ok(Begin::Replayed(V::clone(&response.value))),
+            AtOnce::Replay(value) => Ok(Begin::Replayed(value)),
             _ => self.begin_in_full(&asked, &ask).map(|begun| *begun),
         }
     }
