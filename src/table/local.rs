@@ -174,12 +174,16 @@ impl<F: Form> Locals<F> {
         }
     }
 
-    /// The calling thread's, if it is among the first.
+    /// The calling thread's, if it has been here before.
     #[inline(always)]
     pub fn mine(&self) -> Option<&Local<F>> {
         let number = thread::above(self.base);
         #[allow(clippy::cast_possible_truncation)] // it is small
-        (number < FIRST as u64).then(|| &self.first[number as usize])
+        if number < FIRST as u64 {
+            Some(&self.first[number as usize])
+        } else {
+            self.mine_after(number)
+        }
     }
 
     /// The calling thread's. Not to be held across user code or another of these: a thread without
@@ -190,6 +194,15 @@ impl<F: Form> Locals<F> {
             Some(number) if number < FIRST => Here { local: &self.first[number], _turn: None },
             number => self.elsewhere(number),
         }
+    }
+
+    #[inline(never)]
+    fn mine_after(&self, number: u64) -> Option<&Local<F>> {
+        let number = usize::try_from(number).ok()?;
+        let chunk = (number / FIRST).ilog2();
+        self.chunks.get(chunk as usize)?.get()?[number - (FIRST << chunk)]
+            .get()
+            .map(|local| &**local)
     }
 
     #[cold]
