@@ -152,9 +152,8 @@ impl<K, V, S> Builder<K, V, S> {
     }
 
     /// Completed responses held, over the whole table. To make room, the one goes that would expire
-    /// soonest (under one ttl, the oldest) of those looked at: 16, others each time, or all if there
-    /// are fewer. (In a table that once had thousands of keys in flight and holds few responses,
-    /// fewer than 16 may be looked at.)
+    /// soonest (under one ttl, the oldest) of those looked at: some 16, others each time, or all if
+    /// there are fewer.
     pub fn max_completed(mut self, max: usize) -> Self {
         self.config.max_completed = max;
         self

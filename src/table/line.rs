@@ -12,8 +12,8 @@
 //! belongs to the flight: on two cores nothing else moves between them. That, and not the number of
 //! locks, is what made the table fast on more than one (figures in docs/DESIGN.md).
 //!
-//! The pointers own what they point to. The unsafe code here rests on one rule: the cells of a line are touched through its [`Guard`] alone, and there is one
-//! at a time, since it holds the latch.
+//! The pointers own what they point to. The unsafe code here rests on one rule: the cells of a line
+//! are touched through its [`Guard`] alone, and there is one at a time, since it holds the latch.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;

@@ -196,6 +196,7 @@ impl<F: Form> Locals<F> {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn mine_after(&self, number: u64) -> Option<&Local<F>> {
         let number = usize::try_from(number).ok()?;

@@ -7,7 +7,7 @@
 //! responses kept, `deadlock` who waits for whom. All but the API is written over a `form`: what
 //! keys and responses are made of, which is any Rust types (`typed`) or bytes (`bytes`).
 
-// Four of these have unsafe code: where a key stands, what it owns, and what a thread has of its own.
+// Five of these have unsafe code: where a key stands, what it owns, and what a thread has of its own.
 // The measurements that pay for it are in docs/DESIGN.md.
 mod begin;
 mod builder;
