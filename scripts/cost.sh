@@ -27,8 +27,7 @@ toolchain="$(rustc --version | cut -d' ' -f1,2), $(uname -m), $(getconf GNU_LIBC
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# One core and no environment, whatever the machine: the first decides how many shards there are, the second where
-# the stack begins.
+# One core and no environment, whatever the machine: the environment decides where the stack begins.
 core=$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')
 bare=(env -i PATH="$PATH" taskset -c "$core")
 

@@ -120,7 +120,7 @@ fn a_follower_never_copies_the_key() {
 fn an_uncontended_flight_allocates_its_key() {
     let table = Table::new();
     let key = key();
-    // The first one makes the shard's index.
+    // The first one makes the thread's part of the table.
     lead(&table, &key);
     assert_eq!((1, key.len()), allocations(|| lead(&table, &key)));
     let cancelled = || match table.begin(&*key).unwrap() {

@@ -7,7 +7,7 @@ use crate::contestant::{Entry, Keep, RESPONSE};
 use crate::heap;
 use crate::keys::{Key, Short};
 use crate::machine;
-use crate::peers::{DashCell, QuickCache};
+use crate::peers::{DashCell, QuickCache, QuickCacheBytes};
 use crate::plan::Plan;
 use crate::replay;
 use crate::report::{Report, Table};
@@ -25,7 +25,7 @@ pub fn run(plan: &Plan, report: &mut Report) {
         threads: 1,
         n: count,
         figure: 0,
-        against: &["qc", "onceflight"],
+        against: &["qc", "qc byte keys"],
     };
     report.table(&rounds, &table);
     let rounds = rounds::take(1, 1, names(&entries), |contestant| {
@@ -38,6 +38,7 @@ pub fn run(plan: &Plan, report: &mut Report) {
     let count = 100_000;
     let mut entries = vec![
         Entry::new("qc", move || QuickCache::new(Keep::Nothing, room(count))),
+        Entry::new("qc byte keys", move || QuickCacheBytes::new(room(count))),
         Entry::new("dashmap", || DashCell::new(Keep::Nothing)),
     ];
     entries.extend(crate::ours::entries(Keep::Nothing));
@@ -74,6 +75,7 @@ fn keepers(count: u64) -> Vec<Entry<Short>> {
     let mut entries = replay::entries(count);
     // Sized for what they hold, with a little room for what their shards get more than others.
     entries[0] = Entry::new("qc", move || QuickCache::new(Keep::Always, room(count)));
+    entries.insert(1, Entry::new("qc byte keys", move || QuickCacheBytes::new(room(count))));
     entries
 }
 

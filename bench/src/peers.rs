@@ -74,6 +74,51 @@ impl<K: Key> Contestant<K> for QuickCache<K> {
     }
 }
 
+/// quick_cache with keys that are bytes of any length, as the C ABI's are.
+pub struct QuickCacheBytes(Cache<Vec<u8>, Value>);
+
+impl QuickCacheBytes {
+    pub fn new(room: usize) -> Self {
+        Self(Cache::new(room))
+    }
+}
+
+impl<K: Key + AsRef<[u8]>> Contestant<K> for QuickCacheBytes {
+    type Got = Value;
+
+    fn run<'w>(&self, key: &K, work: impl FnOnce() -> &'w Value) -> Option<Value> {
+        match self.0.get_value_or_guard(key.as_ref(), None) {
+            GuardResult::Value(value) => Some(value),
+            GuardResult::Guard(guard) => {
+                let _ = guard.insert(Value::clone(work()));
+                None
+            }
+            GuardResult::Timeout => unreachable!("there is no timeout"),
+        }
+    }
+
+    fn hold(&self, keys: &[K], look: &mut dyn FnMut()) -> bool {
+        let mut guards = Vec::with_capacity(keys.len());
+        for key in keys {
+            match self.0.get_value_or_guard(key.as_ref(), None) {
+                GuardResult::Guard(guard) => {
+                    if guards.is_empty() {
+                        crate::heap::not_counted(guards.capacity() * size_of_val(&guard));
+                    }
+                    guards.push(guard);
+                }
+                _ => panic!("the key is in flight already"),
+            }
+        }
+        look();
+        true
+    }
+
+    fn held(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+}
+
 /// quick_cache with a ttl, which it doesn't have: the expiry stands in the value and is looked at
 /// by whoever finds it.
 pub struct QuickCacheTtl<K> {

@@ -7,8 +7,8 @@
 //! | looked at | without (the looker has it) | an event; or waiting again, if an offer had lapsed |
 //!
 //! A pipe holds one byte while `ready` isn't empty, so that its end polls readable. The queue's
-//! mutex has only seats under it: followers are looked at and dropped without it, since that locks
-//! shards.
+//! mutex has only seats under it: followers are looked at and dropped without it, since that holds
+//! lines.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{PipeReader, PipeWriter, Read, Write};

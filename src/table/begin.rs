@@ -88,15 +88,15 @@ impl<F: Form> Inner<F> {
             here.tally.replayed.up();
             return AtOnce::Replay(taken);
         }
-        let credit = here.credit.get();
-        let (true, Some(vacant)) = (usual && credit > 0, line.vacant()) else {
-            return AtOnce::No;
-        };
+        let (true, Some(vacant)) = (usual, line.vacant()) else { return AtOnce::No };
         if light.is_none() && own.is_none() {
             return AtOnce::Vacant;
         }
         let Some(mut flight) = here.take_spare() else { return AtOnce::No };
-        here.credit.set(credit - 1);
+        if !self.reserve(here) {
+            here.keep_spare(flight);
+            return AtOnce::No;
+        }
         match light {
             Some(light) if own.is_none() => probe.write(light, &mut flight.key),
             _ => flight.key = own,
