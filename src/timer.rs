@@ -56,6 +56,9 @@ pub(crate) enum Kind {
 pub(crate) struct Timer(Arc<Book>);
 
 struct Book {
+    /// Of forks: another generation's has no thread here.
+    #[cfg_attr(onceflight_shuttle, allow(dead_code))]
+    generation: u64,
     #[cfg_attr(onceflight_shuttle, allow(dead_code))] // only threads have names
     kind: Kind,
     page: Mutex<Page>,
@@ -73,7 +76,12 @@ struct Page {
 
 impl Timer {
     fn new(kind: Kind) -> Self {
-        Self(Arc::new(Book { kind, page: Mutex::default(), changed: Condvar::default() }))
+        Self(Arc::new(Book {
+            generation: crate::fork::generation(),
+            kind,
+            page: Mutex::default(),
+            changed: Condvar::default(),
+        }))
     }
 
     /// Rings `alarm` at `whom` as soon as it can after `at`.
@@ -150,7 +158,9 @@ mod service {
                 Kind::Transition => TRANSITION.lock(),
                 Kind::Reaping => REAPING.lock(),
             };
-            shared.upgrade().unwrap_or_else(|| {
+            // The locks of generations take turns, so it may be an old one's.
+            let ours = |timer: &Arc<Self>| timer.0.generation == crate::fork::generation();
+            shared.upgrade().filter(ours).unwrap_or_else(|| {
                 let timer = Arc::new(Self::new(kind));
                 *shared = Arc::downgrade(&timer);
                 timer
