@@ -163,40 +163,6 @@ typedef struct onceflight_response onceflight_response;
 // the child's copy says ONCEFLIGHT_E_FORKED.
 typedef struct onceflight_table onceflight_table;
 
-// What a table has done; start from ONCEFLIGHT_STATS_INIT.
-typedef struct onceflight_stats {
-    // sizeof(onceflight_stats).
-    size_t struct_size;
-    // Leads given: first ones, promotions and takeovers.
-    uint64_t leads;
-    // Responses given to followers.
-    uint64_t shared;
-    // Responses given from the window.
-    uint64_t replayed;
-    // Followers told to do their own work.
-    uint64_t bypassed;
-    // Callers whose time was up, timeout 0 included.
-    uint64_t timeouts;
-    // Leads cancelled.
-    uint64_t cancels;
-    // Leads given because the one before was cancelled.
-    uint64_t promotions;
-    // Leads given because the one before was abandoned or overdue.
-    uint64_t takeovers;
-    // Leads refused as stale.
-    uint64_t stale;
-    // Responses dropped before their time to make room.
-    uint64_t evictions;
-    // Keys in flight now.
-    uint64_t in_flight;
-    // Followers in line now.
-    uint64_t waiting;
-    // Responses held now.
-    uint64_t completed;
-    // Their bytes, keys included.
-    uint64_t completed_bytes;
-} onceflight_stats;
-
 // Names a lead. Never 0; a stale one is refused.
 typedef uint64_t onceflight_lead;
 
@@ -233,6 +199,40 @@ typedef struct onceflight_lead_info {
     // What an earlier leader left; NULL: nothing; else to be freed.
     struct onceflight_response *checkpoint;
 } onceflight_lead_info;
+
+// What a table has done; start from ONCEFLIGHT_STATS_INIT.
+typedef struct onceflight_stats {
+    // sizeof(onceflight_stats).
+    size_t struct_size;
+    // Leads given: first ones, promotions and takeovers.
+    uint64_t leads;
+    // Responses given to followers.
+    uint64_t shared;
+    // Responses given from the window.
+    uint64_t replayed;
+    // Followers told to do their own work.
+    uint64_t bypassed;
+    // Callers whose time was up, timeout 0 included.
+    uint64_t timeouts;
+    // Leads cancelled.
+    uint64_t cancels;
+    // Leads given because the one before was cancelled.
+    uint64_t promotions;
+    // Leads given because the one before was abandoned or overdue.
+    uint64_t takeovers;
+    // Leads refused as stale.
+    uint64_t stale;
+    // Responses dropped before their time to make room.
+    uint64_t evictions;
+    // Keys in flight now.
+    uint64_t in_flight;
+    // Followers in line now.
+    uint64_t waiting;
+    // Responses held now.
+    uint64_t completed;
+    // Their bytes, keys included.
+    uint64_t completed_bytes;
+} onceflight_stats;
 
 // An outcome of a queue, as `onceflight_queue_next` tells it; start from ONCEFLIGHT_EVENT_INIT.
 typedef struct onceflight_event {
@@ -360,9 +360,6 @@ int32_t onceflight_table_close(const struct onceflight_table *table);
 // ONCEFLIGHT_E_CLOSED. NULL does nothing.
 void onceflight_table_free(struct onceflight_table *table);
 
-// Counters since the table was made, and how it stands now.
-int32_t onceflight_table_stats(const struct onceflight_table *table, struct onceflight_stats *stats);
-
 // Leads, replays or follows, for at most timeout_ms (0: don't wait; ONCEFLIGHT_FOREVER). LEAD: do
 // the work, then settle with *lead. SHARED, REPLAYED: *response, to be freed. BYPASS: do your own
 // work, settle nothing.
@@ -422,6 +419,9 @@ int32_t onceflight_lead_details(const struct onceflight_table *table,
 // Drops a completed response; detaches a flight, whose followers still get its outcome while a new
 // begin starts afresh. ONCEFLIGHT_OK too if there was nothing.
 int32_t onceflight_forget(const struct onceflight_table *table, const uint8_t *key, size_t key_len);
+
+// Counters since the table was made, and how it stands now.
+int32_t onceflight_table_stats(const struct onceflight_table *table, struct onceflight_stats *stats);
 
 // A new queue.
 int32_t onceflight_queue_new(struct onceflight_queue **queue);

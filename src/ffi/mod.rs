@@ -19,6 +19,7 @@ mod options;
 mod queue;
 mod request;
 mod response;
+mod stats;
 mod table;
 
 pub use code::*;
@@ -27,6 +28,7 @@ pub use options::*;
 pub use queue::*;
 pub use request::*;
 pub use response::*;
+pub use stats::*;
 pub use table::*;
 
 #[cfg(test)]
