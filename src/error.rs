@@ -90,6 +90,12 @@ impl Error {
         Self { kind, detail: Some(detail.into()) }
     }
 
+    /// The store failed: for implementations of [`Store`](crate::store::Store).
+    #[cfg(feature = "store")]
+    pub fn store(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Store, detail)
+    }
+
     /// What a program decides on.
     pub const fn kind(&self) -> ErrorKind {
         self.kind

@@ -15,6 +15,8 @@ mod fork;
 mod hash;
 #[cfg_attr(onceflight_shuttle, allow(dead_code))]
 mod signals;
+#[cfg(feature = "store")]
+pub mod store;
 mod sync;
 mod table;
 mod thread;

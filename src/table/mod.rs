@@ -11,7 +11,8 @@
 // The measurements that pay for it are in docs/DESIGN.md.
 mod begin;
 mod builder;
-#[cfg(feature = "capi")]
+#[cfg(any(feature = "capi", feature = "store"))]
+#[cfg_attr(not(feature = "capi"), allow(dead_code))] // tables of bytes are C's; responses of bytes, every store's
 #[allow(unsafe_code)]
 mod bytes;
 mod clear;
@@ -60,9 +61,10 @@ use builder::Config;
 use engine::{Granted, Inner};
 use typed::{Asked, Typed};
 
-#[cfg(feature = "capi")]
+#[cfg(any(feature = "capi", feature = "store"))]
+#[cfg_attr(not(all(feature = "capi", feature = "store")), allow(unused_imports))]
 pub(crate) mod internal {
-    //! What the C ABI builds on: the same verbs over bytes, with leads known by their id.
+    //! What the C ABI and tables over a store build on: the same verbs, with leads known by their id.
     pub(crate) use super::begin::AtOnce;
     pub(crate) use super::builder::Config;
     pub(crate) use super::bytes::{Bytes, Given, Head, Reply, Response};

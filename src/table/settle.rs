@@ -33,7 +33,7 @@ impl LeadRef {
     }
 
     /// A lead known by its id alone.
-    #[cfg(feature = "capi")]
+    #[cfg(any(feature = "capi", feature = "store"))]
     #[inline(always)]
     pub fn named(id: LeadId) -> Self {
         Self { id, hash: hash_of(id), tag: None }
