@@ -13,6 +13,8 @@ mod error;
 mod fingerprint;
 mod fork;
 mod hash;
+#[cfg(feature = "store")]
+pub mod idempotency;
 #[cfg_attr(onceflight_shuttle, allow(dead_code))]
 mod signals;
 #[cfg(feature = "store")]
@@ -28,6 +30,8 @@ pub mod ffi;
 pub use error::{Error, ErrorKind};
 pub use fingerprint::{Fingerprint, Fingerprinter, RequestKey};
 pub use hash::{KeyHasher, SipState};
+#[cfg(feature = "store")]
+pub use idempotency::IdempotencyTable;
 pub use table::{
     Begin, Builder, DedupTable, Follower, Key, Lead, OnCancel, OnLeaseExpired, Outcome, Refused,
     Request, Role, Stats, TryBegin, Value,

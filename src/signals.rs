@@ -29,3 +29,9 @@ pub(crate) fn blocked<T>(start: impl FnOnce() -> T) -> T {
 pub(crate) fn blocked<T>(start: impl FnOnce() -> T) -> T {
     start()
 }
+
+/// Starts a thread of ours, and leaves it to itself.
+#[cfg(feature = "store")]
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    blocked(|| std::thread::Builder::new().name(name.into()).spawn(work)).map(drop)
+}

@@ -74,6 +74,7 @@ pub(crate) mod internal {
     pub(crate) use super::follower::{Arrived, Waiter};
     pub(crate) use super::seat::Waker;
     pub(crate) use super::settle::LeadRef;
+    pub(crate) use super::typed::{Asked, Typed, Work};
 }
 
 /// What can be a key: anything owned that can be compared and shared between threads.
@@ -163,6 +164,9 @@ pub enum Role {
     /// It did the work, but it wasn't the leader any more by then: the value is this caller's alone,
     /// and the followers have another's.
     Overtaken,
+    /// It did the work, but the store couldn't be told: the value is this caller's alone, and the
+    /// next leader may do the work again. Tables in memory have no such thing.
+    Unrecorded,
 }
 
 impl<K, V> DedupTable<K, V>

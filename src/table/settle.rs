@@ -460,4 +460,14 @@ impl<F: Form> Inner<F> {
         let checkpoint = flight.extras().and_then(|extras| extras.checkpoint.clone());
         Ok(Details { attempt: flight.attempt(), checkpoint })
     }
+
+    /// How many followers wait for what that lead settles; none, if it is stale.
+    #[cfg(feature = "store")]
+    pub fn waiting(&self, lead: LeadRef) -> usize {
+        let found = match lead.tag {
+            None => self.lead_by_id(lead.id),
+            Some(_) => None,
+        };
+        found.map_or(0, |(mut line, place)| line.flight(place).waiting())
+    }
 }

@@ -194,6 +194,14 @@ pub(crate) struct Asked<'a, K, Q: ?Sized> {
     pub kind: PhantomData<fn() -> K>,
 }
 
+#[cfg(feature = "store")]
+impl<'a, K, Q: ?Sized> Asked<'a, K, Q> {
+    /// For a table without a weigher.
+    pub fn of(key: &'a Q, hash: u64) -> Self {
+        Self { key, hash, shared: false, kind: PhantomData }
+    }
+}
+
 impl<K, V, Q> Probe<Typed<K, V>> for Asked<'_, K, Q>
 where
     K: Key + Borrow<Q>,

@@ -1,0 +1,155 @@
+//! The right to settle a key.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::settle::Details;
+use super::shared::Shared;
+use crate::error::Error;
+use crate::store::Response;
+
+/// A leader's right to settle its key: do the work, then call one of the settling methods.
+///
+/// Dropping it, by unwinding too, abandons the key: the work may have happened, and the next in line
+/// takes over. Once another leader has taken over, every method says
+/// [`Stale`](crate::ErrorKind::Stale) and changes nothing. What the store couldn't be told, for as
+/// long as the table's `store_timeout`, is [`Store`](crate::ErrorKind::Store), and the lead is still
+/// live.
+#[must_use = "a dropped lead abandons its key"]
+pub struct Lead<'t> {
+    shared: &'t Arc<Shared>,
+    name: u64,
+    fence: u64,
+    attempt: u32,
+    checkpoint: Option<Arc<[u8]>>,
+}
+
+/// A completion that didn't happen. Nothing is lost.
+#[derive(Debug)]
+pub struct Refused<'t> {
+    /// Why.
+    pub error: Error,
+    /// The response, back.
+    pub response: Response,
+    /// The lead, if it is still live.
+    pub lead: Option<Lead<'t>>,
+}
+
+impl<'t> Lead<'t> {
+    pub(super) fn new(shared: &'t Arc<Shared>, name: u64) -> Result<Self, Error> {
+        let Details { fence, attempt, checkpoint } = shared.details(name)?;
+        Ok(Self { shared, name, fence, attempt, checkpoint })
+    }
+
+    /// A number that grows with every leader of the key, in every process, for ever: a resource
+    /// downstream can refuse a lower one than it has seen.
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// 1 for the first leader of a flight, + 1 for each successor.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// What an earlier leader left, as it stood when this one began.
+    pub fn checkpoint(&self) -> Option<&[u8]> {
+        self.checkpoint.as_deref()
+    }
+
+    /// Leaves bytes for a successor, in place of those before.
+    pub fn set_checkpoint(&self, data: &[u8]) -> Result<(), Error> {
+        self.shared.checkpoint(self.name, data)
+    }
+
+    /// Makes the lease end `lease` from now, `Duration::MAX` for never.
+    pub fn renew(&self, lease: Duration) -> Result<(), Error> {
+        self.shared.renew(self.name, Some(lease))
+    }
+
+    /// Stores the response, and then shares it with all who wait.
+    ///
+    /// # Errors
+    /// In [`Refused`], with the response. [`TooLarge`](crate::ErrorKind::TooLarge),
+    /// [`Store`](crate::ErrorKind::Store): the lead comes back too.
+    pub fn complete(self, response: Response) -> Result<(), Refused<'t>> {
+        self.finish(response, None)
+    }
+
+    /// [`complete`](Self::complete), kept for `ttl`; zero shares without keeping.
+    pub fn complete_for(self, response: Response, ttl: Duration) -> Result<(), Refused<'t>> {
+        self.finish(response, Some(ttl))
+    }
+
+    fn finish(self, response: Response, ttl: Option<Duration>) -> Result<(), Refused<'t>> {
+        match self.shared.complete(self.name, &response, ttl) {
+            Ok(()) => {
+                std::mem::forget(self);
+                Ok(())
+            }
+            Err(error) => {
+                // A lead that is over has nothing to abandon.
+                let lead = self.shared.details(self.name).is_ok().then_some(self);
+                Err(Refused { error, response, lead })
+            }
+        }
+    }
+
+    /// Settles: nothing happened. The next in line leads.
+    pub fn cancel(self) -> Result<(), Error> {
+        let cancelled = self.shared.cancel(self.name);
+        self.over(cancelled)
+    }
+
+    /// Settles: it may have happened. The next in line takes over, by policy.
+    pub fn abandon(self) -> Result<(), Error> {
+        let abandoned = self.shared.abandon(self.name);
+        self.over(abandoned)
+    }
+
+    /// Settles: not to be shared. Followers of this process do their own work.
+    pub fn decline(self) -> Result<(), Error> {
+        let declined = self.shared.decline(self.name);
+        self.over(declined)
+    }
+
+    /// What failed is dropped, and so given up: if the store couldn't be told now, it will be later.
+    fn over(self, settled: Result<(), Error>) -> Result<(), Error> {
+        if settled.is_ok() {
+            std::mem::forget(self);
+        }
+        settled
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        if !self.shared.forked() {
+            self.shared.give_up(self.name);
+        }
+    }
+}
+
+impl fmt::Debug for Lead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lead")
+            .field("fence", &self.fence)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Refused<'_>> for Error {
+    fn from(refused: Refused<'_>) -> Self {
+        refused.error
+    }
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused<'_> {}

@@ -1,0 +1,226 @@
+//! The leads of this process, by the number that callers know them by, and when each needs care.
+//!
+//! | a lead is | its flight here | leaves it by |
+//! |-|-|-|
+//! | led | `flight` | a settle; its lease passing; a heartbeat that finds it stale |
+//! | overdue | none: followers here look at the store like anybody else | a settle, which the store decides |
+//! | settling | as before | the store's answer: gone; or as before, if the store failed |
+//!
+//! The number is that of the lead's first local flight, which no other lead of the process has.
+//!
+//! Lock order: this lock is a leaf, but for a watcher's.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{self, FOREVER, Moment, NEVER};
+use crate::error::{Error, ErrorKind};
+use crate::store::{Held, RecordKey, Token};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// A lead that the store granted.
+#[derive(Clone)]
+pub(super) struct Leading {
+    pub key: Arc<RecordKey>,
+    pub held: Held,
+    pub attempt: u32,
+    pub checkpoint: Option<Arc<[u8]>>,
+    /// The lead of the local flight; `None` once that was handed on.
+    pub flight: Option<u64>,
+    pub lease: Option<Duration>,
+    pub ttl: Duration,
+    /// Until when the lease lasts for certain, by this process's clock.
+    pub lease_until: Moment,
+    /// Until when a heartbeat renews it; in the past for none.
+    pub beats_until: Moment,
+    pub settling: bool,
+    care_at: Moment,
+}
+
+/// Something that must reach the store though its caller has gone.
+pub(super) enum Chore {
+    /// A claim whose answer was lost.
+    Withdraw(Arc<RecordKey>, Token),
+    /// A lead that was dropped while the store was away.
+    Abandon(Arc<RecordKey>, Held),
+}
+
+pub(super) struct Leads {
+    state: Mutex<State>,
+    /// The upkeep's: something is due earlier than it thought, or it may go.
+    pub changed: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    leads: HashMap<u64, Leading>,
+    /// When which lead needs care.
+    due: BTreeSet<(Moment, u64)>,
+    pub chores: Vec<Chore>,
+    pub chores_at: Moment,
+    pub purge_at: Moment,
+    /// Whether the upkeep has its thread.
+    pub running: bool,
+    pub closed: bool,
+}
+
+/// More than that are left to their leases.
+const CHORES: usize = 4096;
+
+impl Leads {
+    pub fn new() -> Self {
+        let state = State { chores_at: NEVER, purge_at: NEVER, ..State::default() };
+        Self { state: Mutex::new(state), changed: Condvar::default() }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// A new lead, claimed no earlier than `sent`.
+    pub fn add(&self, name: u64, mut lead: Leading, sent: Moment, max_lead: Option<Duration>) {
+        let span = |time: Option<Duration>| clock::span(time.unwrap_or(FOREVER));
+        lead.lease_until = sent.saturating_add(span(lead.lease));
+        lead.beats_until = max_lead.map_or(0, |most| sent.saturating_add(clock::span(most)));
+        lead.care_at = lead.next_care(sent);
+        let mut state = self.lock();
+        state.schedule(lead.care_at, name);
+        state.leads.insert(name, lead);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes a lead for settling: nobody else settles it meanwhile.
+    pub fn take(&self, name: u64) -> Result<Leading, Error> {
+        let mut state = self.lock();
+        match state.leads.get_mut(&name) {
+            Some(lead) if !lead.settling => {
+                lead.settling = true;
+                Ok(lead.clone())
+            }
+            _ => Err(ErrorKind::Stale.into()),
+        }
+    }
+
+    /// The store couldn't be asked: the lead is live as before.
+    pub fn put_back(&self, name: u64) {
+        if let Some(lead) = self.lock().leads.get_mut(&name) {
+            lead.settling = false;
+        }
+    }
+
+    /// The lead is over. Answers which local flight it led last.
+    pub fn remove(&self, name: u64) -> Option<u64> {
+        let mut state = self.lock();
+        let lead = state.leads.remove(&name)?;
+        state.due.remove(&(lead.care_at, name));
+        lead.flight
+    }
+
+    /// A live lead, as it stands.
+    pub fn get(&self, name: u64) -> Result<Leading, Error> {
+        self.lock().leads.get(&name).cloned().ok_or_else(|| ErrorKind::Stale.into())
+    }
+
+    /// Changes a lead, if it is still there.
+    pub fn change(&self, name: u64, change: impl FnOnce(&mut Leading)) {
+        if let Some(lead) = self.lock().leads.get_mut(&name) {
+            change(lead);
+        }
+    }
+
+    /// The store has renewed it, for a lease that began no earlier than `sent`.
+    pub fn renewed(&self, name: u64, lease: Option<Duration>, sent: Moment) {
+        self.care(name, |lead| {
+            lead.lease = lease;
+            lead.lease_until = sent.saturating_add(clock::span(lease.unwrap_or(FOREVER)));
+            lead.next_care(sent)
+        });
+    }
+
+    /// Looks at it again at the time that `when` says.
+    pub fn care(&self, name: u64, when: impl FnOnce(&mut Leading) -> Moment) {
+        let mut state = self.lock();
+        let Some(lead) = state.leads.get_mut(&name) else { return };
+        let (before, at) = (lead.care_at, when(lead));
+        lead.care_at = at;
+        state.due.remove(&(before, name));
+        state.schedule(at, name);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    pub fn chore(&self, chore: Chore) {
+        let mut state = self.lock();
+        if state.chores.len() < CHORES {
+            state.chores.push(chore);
+            state.chores_at = clock::now();
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// All of them, for the table's end.
+    pub fn names(&self) -> Vec<u64> {
+        self.lock().leads.keys().copied().collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.lock().leads.len()
+    }
+}
+
+impl State {
+    fn schedule(&mut self, at: Moment, name: u64) {
+        if at != NEVER {
+            self.due.insert((at, name));
+        }
+    }
+
+    /// The first lead whose time has come, taken from the schedule.
+    pub fn next_due(&mut self) -> Option<(u64, Leading)> {
+        let &(at, name) = self.due.first()?;
+        if !clock::passed(at) {
+            return None;
+        }
+        self.due.remove(&(at, name));
+        let lead = self.leads.get(&name)?.clone();
+        Some((name, lead))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.leads.is_empty()
+    }
+
+    /// When something is to be done.
+    pub fn wake_at(&self) -> Moment {
+        let due = self.due.first().map_or(NEVER, |(at, _)| *at);
+        due.min(self.chores_at).min(self.purge_at)
+    }
+}
+
+impl Leading {
+    pub fn new(key: Arc<RecordKey>, held: Held, attempt: u32, lease: Option<Duration>) -> Self {
+        Self {
+            key,
+            held,
+            attempt,
+            checkpoint: None,
+            flight: None,
+            lease,
+            ttl: Duration::ZERO,
+            lease_until: NEVER,
+            beats_until: 0,
+            settling: false,
+            care_at: NEVER,
+        }
+    }
+
+    /// Half a lease from `from` on if its heart beats; the end of the lease if not.
+    fn next_care(&self, from: Moment) -> Moment {
+        let Some(lease) = self.lease else { return NEVER };
+        let half = from.saturating_add(clock::span(lease) / 2);
+        if half < self.beats_until { half } else { self.lease_until }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a lead can do: settle its key, or change its terms. The store first, then those who wait here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::builder::ending;
+use super::leads::{Chore, Leading};
+use super::shared::{Answer, Shared, up};
+use crate::clock;
+use crate::error::{Error, ErrorKind};
+use crate::store::{RecordKey, Release, Response, Settled, Store};
+use crate::table::OnCancel;
+use crate::table::internal::LeadRef;
+
+/// What a leader may ask about its lead.
+pub(crate) struct Details {
+    pub fence: u64,
+    pub attempt: u32,
+    pub checkpoint: Option<Arc<[u8]>>,
+}
+
+impl Shared {
+    /// Ends a lead; `verb` tells the store. Answers which local flight it led.
+    fn settle(
+        &self,
+        name: u64,
+        verb: impl Fn(&dyn Store, &Leading, Instant) -> Result<Settled, Error>,
+    ) -> Result<Option<u64>, Error> {
+        self.check_fork()?;
+        let lead = self.leads.take(name).inspect_err(|_| up(&self.tally.stale))?;
+        match self.persist(|store, deadline| verb(store, &lead, deadline)) {
+            Ok(Settled::Done) => Ok(self.leads.remove(name)),
+            Ok(Settled::Stale) => {
+                up(&self.tally.stale);
+                if let Some(flight) = self.leads.remove(name) {
+                    self.pass_on(flight);
+                }
+                Err(ErrorKind::Stale.into())
+            }
+            Err(error) => {
+                self.leads.put_back(name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Completes: once the store has it, the followers here have it too.
+    pub fn complete(
+        &self,
+        name: u64,
+        response: &Response,
+        ttl: Option<Duration>,
+    ) -> Result<(), Error> {
+        if response.data().len() > self.config.max_response_len {
+            let (len, most) = (response.data().len(), self.config.max_response_len);
+            let detail = format!("a response of {len} bytes; max_response_len is {most}");
+            self.check_fork()?;
+            self.leads.get(name)?;
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
+        let flight = self.settle(name, |store, lead, deadline| {
+            store.complete(&lead.key, lead.held, response, ttl.unwrap_or(lead.ttl), deadline)
+        })?;
+        if let Some(flight) = flight {
+            self.answer(flight, Answer::Shared(response.clone()));
+        }
+        Ok(())
+    }
+
+    /// Nothing happened: the next in line leads, or all followers here fail, by policy.
+    pub fn cancel(&self, name: u64) -> Result<(), Error> {
+        let promote = self.config.on_cancel == OnCancel::Promote;
+        let flight = self.settle(name, |store, lead, deadline| {
+            let waits = lead.flight.is_some_and(|flight| self.is_followed(flight));
+            let cancel = Release::Cancel { successor: promote && waits, keep: lead.ttl };
+            store.release(&lead.key, lead.held, cancel, deadline)
+        })?;
+        up(&self.tally.cancels);
+        match flight {
+            Some(flight) if promote => self.pass_on(flight),
+            Some(flight) => self.answer(flight, Answer::Failed(ErrorKind::Cancelled.into())),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// It may have happened: as if the lease had passed.
+    pub fn abandon(&self, name: u64) -> Result<(), Error> {
+        let flight = self.settle(name, |store, lead, deadline| {
+            store.release(&lead.key, lead.held, Release::Abandon, deadline)
+        })?;
+        if let Some(flight) = flight {
+            self.pass_on(flight);
+        }
+        Ok(())
+    }
+
+    /// `abandon` for a lead that is dropped: if the store is away, the upkeep goes on trying.
+    pub fn give_up(&self, name: u64) {
+        let Ok(lead) = self.leads.take(name) else { return };
+        let deadline = Instant::now() + self.config.store_timeout.min(Duration::from_secs(1));
+        let released = self.store.release(&lead.key, lead.held, Release::Abandon, deadline);
+        let flight = self.leads.remove(name);
+        if released.is_err() {
+            self.leads.chore(Chore::Abandon(lead.key, lead.held));
+        }
+        if let Some(flight) = flight {
+            self.pass_on(flight);
+        }
+    }
+
+    /// Not to be shared: followers here do their own work, those elsewhere lead one by one.
+    pub fn decline(&self, name: u64) -> Result<(), Error> {
+        let flight = self.settle(name, |store, lead, deadline| {
+            let cancel = Release::Cancel { successor: false, keep: lead.ttl };
+            store.release(&lead.key, lead.held, cancel, deadline)
+        })?;
+        if let Some(flight) = flight {
+            let _ = self.flights.decline(LeadRef::named(flight));
+        }
+        Ok(())
+    }
+
+    /// Makes the lease end `lease` from now; `None`: as long as it was granted.
+    pub fn renew(&self, name: u64, lease: Option<Duration>) -> Result<(), Error> {
+        self.alter(name, |lead| {
+            let lease = lease.map_or(lead.lease, ending);
+            let sent = clock::now();
+            let settled =
+                self.persist(|store, deadline| store.renew(&lead.key, lead.held, lease, deadline))?;
+            if settled == Settled::Done {
+                self.leads.renewed(name, lease, sent);
+            }
+            Ok(settled)
+        })
+    }
+
+    /// Leaves bytes for a successor.
+    pub fn checkpoint(&self, name: u64, data: &[u8]) -> Result<(), Error> {
+        if data.len() > self.config.max_response_len {
+            let most = self.config.max_response_len;
+            let detail =
+                format!("a checkpoint of {} bytes; max_response_len is {most}", data.len());
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
+        self.alter(name, |lead| {
+            let settled = self.persist(|store, deadline| {
+                store.checkpoint(&lead.key, lead.held, data, deadline)
+            })?;
+            if settled == Settled::Done {
+                self.leads.change(name, |lead| lead.checkpoint = Some(data.into()));
+            }
+            Ok(settled)
+        })
+    }
+
+    /// Changes the terms of a lead that stays live.
+    fn alter(
+        &self,
+        name: u64,
+        change: impl FnOnce(&Leading) -> Result<Settled, Error>,
+    ) -> Result<(), Error> {
+        self.check_fork()?;
+        let lead = self.leads.get(name).inspect_err(|_| up(&self.tally.stale))?;
+        match change(&lead)? {
+            Settled::Done => Ok(()),
+            Settled::Stale => {
+                up(&self.tally.stale);
+                if let Some(flight) = self.leads.remove(name) {
+                    self.pass_on(flight);
+                }
+                Err(ErrorKind::Stale.into())
+            }
+        }
+    }
+
+    /// The fence, the attempt and the checkpoint of a live lead.
+    pub fn details(&self, name: u64) -> Result<Details, Error> {
+        self.check_fork()?;
+        let lead = self.leads.get(name).inspect_err(|_| up(&self.tally.stale))?;
+        Ok(Details { fence: lead.held.epoch, attempt: lead.attempt, checkpoint: lead.checkpoint })
+    }
+
+    pub fn forget(&self, key: &RecordKey) -> Result<bool, Error> {
+        self.check_fork()?;
+        self.store.forget(key, self.deadline())
+    }
+
+    fn is_followed(&self, flight: u64) -> bool {
+        self.flights.waiting(LeadRef::named(flight)) > 0
+    }
+}

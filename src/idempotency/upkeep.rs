@@ -1,0 +1,154 @@
+//! What happens by itself: heartbeats, leases that pass, chores, purges. One thread a table.
+//!
+//! A heartbeat comes at half the lease and is repeated every eighth of it if the store didn't
+//! answer, so that one failed renewal is survived. It ends when the lead is settled, or after
+//! `max_lead`. A lead whose lease has passed for certain hands on its flight here: those who waited
+//! for it look at the store like anybody else, where it may still renew or complete until another
+//! takes over.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::leads::{Chore, Leading};
+use super::shared::Shared;
+use crate::clock::{self, Moment, NEVER};
+use crate::error::{Error, ErrorKind};
+use crate::signals;
+use crate::store::{Release, Settled};
+
+/// Records dropped at once, and the pauses between two purges: while there is more, and when not.
+const BATCH: usize = 500;
+const PURGE_ON: Duration = Duration::from_millis(100);
+const PURGE_AGAIN: Duration = Duration::from_secs(60);
+/// How long a chore waits that the store didn't take.
+const CHORE_AGAIN: Duration = Duration::from_secs(1);
+
+fn from_now(pause: Duration) -> Moment {
+    clock::after(clock::span(pause))
+}
+
+impl Shared {
+    /// Has the upkeep's thread running.
+    pub(super) fn keep_up(self: &Arc<Self>) -> Result<(), Error> {
+        let mut state = self.leads.lock();
+        if !state.running {
+            let me = Arc::clone(self);
+            signals::spawn("onceflight-upkeep", move || me.upkeep()).map_err(|error| {
+                let detail = format!("no thread for heartbeats: {error}");
+                Error::new(ErrorKind::Overloaded, detail)
+            })?;
+            state.running = true;
+            // Not all processes that start together purge together.
+            let jitter = u64::from(std::process::id() % 16);
+            state.purge_at = from_now(Duration::from_secs(5 + jitter));
+        }
+        Ok(())
+    }
+
+    fn upkeep(&self) {
+        loop {
+            let mut state = self.leads.lock();
+            if state.closed && state.is_empty() {
+                return;
+            }
+            if let Some((name, lead)) = state.next_due() {
+                drop(state);
+                self.care_for(name, &lead);
+            } else if clock::passed(state.chores_at) {
+                let chores = std::mem::take(&mut state.chores);
+                state.chores_at = NEVER;
+                drop(state);
+                self.do_chores(chores);
+            } else if clock::passed(state.purge_at) {
+                drop(state);
+                let again = self.purge_batch();
+                self.leads.lock().purge_at = from_now(again);
+            } else {
+                let at = state.wake_at();
+                drop(self.leads.changed.wait(state, at));
+            }
+        }
+    }
+
+    fn care_for(&self, name: u64, lead: &Leading) {
+        let overdue = clock::passed(lead.lease_until);
+        if overdue {
+            self.hand_on(name);
+        }
+        let now = clock::now();
+        if now >= lead.beats_until {
+            // No heart beats, or not any more.
+            if !overdue {
+                self.leads.care(name, |lead| lead.lease_until);
+            }
+            return;
+        }
+        let Some(lease) = lead.lease else { return };
+        // A store that hangs on one renewal mustn't cost the others their leases.
+        let patience = self.config.store_timeout.min(lease / 4);
+        match self.store.renew(&lead.key, lead.held, lead.lease, Instant::now() + patience) {
+            Ok(Settled::Done) => self.leads.renewed(name, lead.lease, now),
+            Ok(Settled::Stale) => self.lost(name),
+            Err(_) => {
+                let again = from_now((lease / 8).max(Duration::from_millis(10)));
+                self.leads.care(
+                    name,
+                    |lead| {
+                        if overdue { again } else { again.min(lead.lease_until) }
+                    },
+                );
+            }
+        }
+    }
+
+    /// Another process took over, or the record is gone. One that is settling right now learns it
+    /// from the store itself.
+    fn lost(&self, name: u64) {
+        if self.leads.get(name).is_ok_and(|lead| !lead.settling)
+            && let Some(flight) = self.leads.remove(name)
+        {
+            self.pass_on(flight);
+        }
+    }
+
+    /// The lease has passed: followers here needn't wait for this lead any more.
+    fn hand_on(&self, name: u64) {
+        let mut flight = None;
+        self.leads.change(name, |lead| flight = lead.flight.take());
+        if let Some(flight) = flight {
+            self.pass_on(flight);
+        }
+    }
+
+    fn do_chores(&self, chores: Vec<Chore>) {
+        let failed: Vec<Chore> = chores
+            .into_iter()
+            .filter(|chore| {
+                let deadline = Instant::now() + self.config.store_timeout;
+                let done = match chore {
+                    Chore::Withdraw(key, token) => self.store.withdraw(key, *token, deadline),
+                    Chore::Abandon(key, held) => {
+                        self.store.release(key, *held, Release::Abandon, deadline).map(drop)
+                    }
+                };
+                done.is_err()
+            })
+            .collect();
+        if failed.is_empty() {
+            return;
+        }
+        let mut state = self.leads.lock();
+        if !state.closed {
+            state.chores.extend(failed);
+            state.chores_at = from_now(CHORE_AGAIN);
+        }
+    }
+
+    /// Drops some expired records. Answers how long to wait before the next time.
+    fn purge_batch(&self) -> Duration {
+        match self.store.purge(BATCH, Instant::now() + self.config.store_timeout) {
+            Ok(BATCH..) => PURGE_ON,
+            Ok(_) | Err(_) => PURGE_AGAIN,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The table over a store, on records in memory: what it adds to a store.
+
+mod states;
