@@ -301,7 +301,8 @@ int32_t onceflight_options_set_max_lead_ms(struct onceflight_options *options, u
 // How long an unread LEAD event is on offer before it passes on, in ms. Default: 5000.
 int32_t onceflight_options_set_offer_ms(struct onceflight_options *options, uint64_t value);
 
-// How long a store may take to answer, in ms. Without effect on a table in memory.
+// How long a store may take to answer, in ms; what settles a lead is tried again that long. Default:
+// 5000. Without effect on a table in memory.
 int32_t onceflight_options_set_store_timeout_ms(struct onceflight_options *options, uint64_t value);
 
 // Keys in flight at once. Default: 1048576.
@@ -310,10 +311,11 @@ int32_t onceflight_options_set_max_in_flight(struct onceflight_options *options,
 // Followers of one key at once. Default: 16384.
 int32_t onceflight_options_set_max_waiters(struct onceflight_options *options, uint64_t value);
 
-// Completed responses held; the one that would expire soonest goes first. Default: 1048576.
+// Completed responses held; the one that would expire soonest goes first. Default: 1048576. Without
+// effect over a store.
 int32_t onceflight_options_set_max_completed(struct onceflight_options *options, uint64_t value);
 
-// Bytes of completed responses held, keys included. Default: 268435456.
+// Bytes of completed responses held, keys included. Default: 268435456. Without effect over a store.
 int32_t onceflight_options_set_max_completed_bytes(struct onceflight_options *options, uint64_t value);
 
 // The longest key, in bytes. Default: 65536.
@@ -346,8 +348,10 @@ void onceflight_response_free(struct onceflight_response *response);
 // A table in memory. options: NULL for the defaults.
 int32_t onceflight_table_new(const struct onceflight_options *options, struct onceflight_table **table);
 
-// A table by URL. "memory:" is a table in memory; the stores' URLs are
-// ONCEFLIGHT_E_UNSUPPORTED in this build. options: NULL for the defaults.
+// A table by URL: "memory:", "sqlite:PATH", "postgres://…", "redis://…", "redis-cluster://H:P,H:P",
+// "memcached://H:P,H:P". ONCEFLIGHT_E_UNSUPPORTED: this build lacks that store.
+// ONCEFLIGHT_E_STORE: it can't be reached or used. options: NULL for the defaults, which differ
+// between a table in memory and one over a store.
 int32_t onceflight_table_open(const char *url,
                               const struct onceflight_options *options,
                               struct onceflight_table **table);
@@ -417,10 +421,12 @@ int32_t onceflight_lead_details(const struct onceflight_table *table,
                                 struct onceflight_lead_info *info);
 
 // Drops a completed response; detaches a flight, whose followers still get its outcome while a new
-// begin starts afresh. ONCEFLIGHT_OK too if there was nothing.
+// begin starts afresh (over a store a flight is left as it is). ONCEFLIGHT_OK too if there was
+// nothing.
 int32_t onceflight_forget(const struct onceflight_table *table, const uint8_t *key, size_t key_len);
 
-// Counters since the table was made, and how it stands now.
+// Counters since the table was made, and how it stands now. Over a store they are this process's, and
+// completed, completed_bytes and evictions are 0: records are the store's.
 int32_t onceflight_table_stats(const struct onceflight_table *table, struct onceflight_stats *stats);
 
 // A new queue.
@@ -446,7 +452,8 @@ void onceflight_queue_free(struct onceflight_queue *queue);
 
 // onceflight_begin_request without blocking. PENDING: the outcome arrives on the queue, as an
 // event with that tag; one with ONCEFLIGHT_E_TIMEOUT if timeout_ms passes first. A LEAD that
-// arrives is an offer: unread for the table's offer_ms, or its queue freed, it passes on.
+// arrives is an offer: unread for the table's offer_ms, or its queue freed, it passes on. Over a store
+// nothing is asked on this thread, so the answer is PENDING whenever the request is accepted.
 int32_t onceflight_begin_async(const struct onceflight_table *table,
                                const struct onceflight_request *request,
                                const struct onceflight_queue *queue,

@@ -13,6 +13,7 @@
 #![allow(clippy::missing_safety_doc)] // it would be copied into the header; the rules stand there once
 #![allow(clippy::doc_markdown)] // the docs become the header's, where backticks would be noise
 
+mod backend;
 mod code;
 mod key;
 mod options;

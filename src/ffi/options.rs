@@ -86,6 +86,34 @@ impl onceflight_options {
     }
 }
 
+#[cfg(feature = "store")]
+impl onceflight_options {
+    /// For a table over a store. What bounds responses in memory says nothing there.
+    pub(super) fn store_config(&self) -> crate::idempotency::internal::Config {
+        let mut config = crate::idempotency::internal::Config::default();
+        let set = |slot: &mut Duration, value: Option<u64>| {
+            if let Some(ms) = value {
+                *slot = duration(ms);
+            }
+        };
+        set(&mut config.ttl, self.completed_ttl_ms);
+        set(&mut config.max_lead, self.max_lead_ms);
+        set(&mut config.offer, self.offer_ms);
+        set(&mut config.store_timeout, self.store_timeout_ms);
+        if let Some(ms) = self.lease_ms {
+            config.lease = (ms != ONCEFLIGHT_FOREVER).then(|| duration(ms));
+        }
+        config.heartbeat = self.heartbeat.unwrap_or(config.heartbeat);
+        config.max_in_flight = self.max_in_flight.unwrap_or(config.max_in_flight);
+        config.max_waiters = self.max_waiters.unwrap_or(config.max_waiters);
+        config.on_cancel = self.on_cancel.unwrap_or(config.on_cancel);
+        config.on_lease_expired = self.on_lease_expired.unwrap_or(config.on_lease_expired);
+        let lengths = self.lengths();
+        (config.max_key_len, config.max_response_len) = (lengths.key, lengths.response);
+        config
+    }
+}
+
 /// New options, all at their defaults. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn onceflight_options_new() -> *mut onceflight_options {
@@ -205,7 +233,8 @@ pub unsafe extern "C" fn onceflight_options_set_offer_ms(
     unsafe { set(options, value, |options| &mut options.offer_ms, some_millis) }
 }
 
-/// How long a store may take to answer, in ms. Without effect on a table in memory.
+/// How long a store may take to answer, in ms; what settles a lead is tried again that long. Default:
+/// 5000. Without effect on a table in memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_options_set_store_timeout_ms(
     options: *mut onceflight_options,
@@ -235,7 +264,8 @@ pub unsafe extern "C" fn onceflight_options_set_max_waiters(
     unsafe { set(options, value, |options| &mut options.max_waiters, count) }
 }
 
-/// Completed responses held; the one that would expire soonest goes first. Default: 1048576.
+/// Completed responses held; the one that would expire soonest goes first. Default: 1048576. Without
+/// effect over a store.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_options_set_max_completed(
     options: *mut onceflight_options,
@@ -245,7 +275,7 @@ pub unsafe extern "C" fn onceflight_options_set_max_completed(
     unsafe { set(options, value, |options| &mut options.max_completed, count) }
 }
 
-/// Bytes of completed responses held, keys included. Default: 268435456.
+/// Bytes of completed responses held, keys included. Default: 268435456. Without effect over a store.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_options_set_max_completed_bytes(
     options: *mut onceflight_options,

@@ -15,25 +15,24 @@ use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
 
+use super::backend::Follower;
 use super::code::{
     Failure, ONCEFLIGHT_E_CLOSED, ONCEFLIGHT_E_TIMEOUT, ONCEFLIGHT_OK, ONCEFLIGHT_PENDING, entry,
 };
 use super::options::duration;
 use super::request::{Versioned, check_out, onceflight_request, parse, write};
 use super::response::onceflight_response;
-use super::table::{Next, Outs, core, onceflight_lead, onceflight_table, outcome};
+use super::table::{Outs, given, onceflight_lead, onceflight_table, outcome};
 use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::fork;
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::table::internal::{Arrived, Bytes, Follow, Response, Waiter, Waker};
+use crate::table::internal::{Arrived, Response, Waker};
 
 /// Where the outcomes of onceflight_begin_async arrive, from any number of tables. All functions on
 /// it may be called from any thread, but for onceflight_queue_free, which must come after every
 /// call that isn't blocked already.
 pub struct onceflight_queue(Arc<Queue>);
-
-type Follower = Waiter<Bytes>;
 
 struct Queue {
     state: Mutex<State>,
@@ -343,7 +342,8 @@ pub unsafe extern "C" fn onceflight_queue_free(queue: *mut onceflight_queue) {
 
 /// onceflight_begin_request without blocking. PENDING: the outcome arrives on the queue, as an
 /// event with that tag; one with ONCEFLIGHT_E_TIMEOUT if timeout_ms passes first. A LEAD that
-/// arrives is an offer: unread for the table's offer_ms, or its queue freed, it passes on.
+/// arrives is an offer: unread for the table's offer_ms, or its queue freed, it passes on. Over a store
+/// nothing is asked on this thread, so the answer is PENDING whenever the request is accepted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_begin_async(
     table: *const onceflight_table,
@@ -355,21 +355,20 @@ pub unsafe extern "C" fn onceflight_begin_async(
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's pointers, for this call.
-        let (outs, core, queue) =
-            unsafe { (Outs::new(lead, response)?, core(table)?, share(queue)?) };
-        core.verbs().check_fork()?;
+        let (outs, table, queue) =
+            unsafe { (Outs::new(lead, response)?, given(table)?, share(queue)?) };
+        table.check_fork()?;
         // SAFETY: as above.
-        let parsed = unsafe { parse(request, core) }?;
+        let parsed = unsafe { parse(request, table.lengths()) }?;
         let id = {
             let mut state = queue.state.lock();
             state.next += 1;
             state.next
         };
         let bell: Arc<dyn Waker> = Arc::new(Bell { queue: Arc::downgrade(&queue), wait: id });
-        let follow = if parsed.timeout.is_zero() { Follow::No } else { Follow::Later };
-        match core.step(&parsed, follow, Some(bell))? {
-            Next::Have(arrived) => Ok(outs.put(arrived)),
-            Next::Wait(follower) => {
+        match table.begin_later(&parsed, bell)? {
+            Err(arrived) => Ok(outs.put(arrived)),
+            Ok(follower) => {
                 queue.park(id, tag, follower);
                 Ok(ONCEFLIGHT_PENDING)
             }

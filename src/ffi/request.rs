@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use super::code::{Failure, ONCEFLIGHT_E_TOO_LARGE, ONCEFLIGHT_E_UNSUPPORTED};
 use super::key::bytes;
-use super::options::{ONCEFLIGHT_DEFAULT, ONCEFLIGHT_FOREVER, duration};
-use super::table::Core;
-use crate::clock::{self, FOREVER, Moment};
-use crate::table::internal::{Ask, Follow, Terms, this_thread};
+use super::options::{Lengths, ONCEFLIGHT_DEFAULT, ONCEFLIGHT_FOREVER, duration};
+use crate::clock::FOREVER;
 
 /// The lead will be settled on the thread that begins, so that a wait that would never end is found.
 pub const ONCEFLIGHT_SAME_THREAD: u32 = 1;
@@ -130,19 +128,15 @@ pub(super) unsafe fn check_out<T: Versioned>(
     check_size::<T>(unsafe { to.cast::<usize>().read_unaligned() })
 }
 
-/// A request, checked.
+/// A request, checked. What it leaves to the table is `None`.
 pub(super) struct Parsed<'a> {
     pub key: &'a [u8],
     pub fingerprint: Option<&'a [u8]>,
     pub timeout: Duration,
-    terms: Terms,
-}
-
-impl Parsed<'_> {
-    /// A follower that doesn't block is out of time at `deadline`.
-    pub fn ask(&self, follow: Follow, deadline: Moment) -> Ask<'_> {
-        Ask { terms: self.terms, fingerprint: self.fingerprint, follow, deadline }
-    }
+    pub lease: Option<Duration>,
+    pub ttl: Option<Duration>,
+    pub same_thread: bool,
+    pub recover: bool,
 }
 
 /// The caller's bytes, if they are no more than a key may have. Their number is looked at first: one
@@ -151,15 +145,15 @@ impl Parsed<'_> {
 /// # Safety
 /// As for [`bytes`].
 pub(super) unsafe fn key_bytes<'a>(
-    core: &Core,
+    lengths: &Lengths,
     data: *const u8,
     len: usize,
     what: &'static str,
 ) -> Result<&'a [u8], Failure> {
-    if len > core.lengths.key {
+    if len > lengths.key {
         return Err(Failure::new(
             ONCEFLIGHT_E_TOO_LARGE,
-            format!("the {what} has {len} bytes; max_key_len is {}", core.lengths.key),
+            format!("the {what} has {len} bytes; max_key_len is {}", lengths.key),
         ));
     }
     // SAFETY: the caller's promise.
@@ -185,7 +179,7 @@ pub(super) fn plain(key: *const u8, key_len: usize, timeout_ms: u64) -> onceflig
 /// As for [`read`], and its key and fingerprint are readable while the result lives.
 pub(super) unsafe fn parse<'a>(
     request: *const onceflight_request,
-    core: &Core,
+    lengths: &Lengths,
 ) -> Result<Parsed<'a>, Failure> {
     let init = plain(std::ptr::null(), 0, ONCEFLIGHT_FOREVER);
     // SAFETY: the caller's promise.
@@ -199,22 +193,9 @@ pub(super) unsafe fn parse<'a>(
     // SAFETY: the caller's promise.
     let (key, fingerprint) = unsafe {
         (
-            key_bytes(core, request.key, request.key_len, "key")?,
-            key_bytes(core, request.fingerprint, request.fingerprint_len, "fingerprint")?,
+            key_bytes(lengths, request.key, request.key_len, "key")?,
+            key_bytes(lengths, request.fingerprint, request.fingerprint_len, "fingerprint")?,
         )
-    };
-    let usual = &core.verbs().usual;
-    let terms = Terms {
-        lease: match request.lease_ms {
-            ONCEFLIGHT_DEFAULT => usual.lease,
-            ms => core.config().lease_of(duration(ms)),
-        },
-        ttl: match request.ttl_ms {
-            ONCEFLIGHT_DEFAULT => usual.ttl,
-            ms => clock::span(duration(ms)),
-        },
-        thread: if request.flags & ONCEFLIGHT_SAME_THREAD == 0 { 0 } else { this_thread() },
-        recover: request.flags & ONCEFLIGHT_RECOVER != 0,
     };
     Ok(Parsed {
         key,
@@ -224,6 +205,14 @@ pub(super) unsafe fn parse<'a>(
             ONCEFLIGHT_DEFAULT => FOREVER,
             ms => duration(ms),
         },
-        terms,
+        lease: own(request.lease_ms),
+        ttl: own(request.ttl_ms),
+        same_thread: request.flags & ONCEFLIGHT_SAME_THREAD != 0,
+        recover: request.flags & ONCEFLIGHT_RECOVER != 0,
     })
+}
+
+/// A time of the request's own.
+fn own(ms: u64) -> Option<Duration> {
+    (ms != ONCEFLIGHT_DEFAULT).then(|| duration(ms))
 }

@@ -2,7 +2,7 @@
 
 use super::code::{ONCEFLIGHT_OK, entry};
 use super::request::{Versioned, check_out, write};
-use super::table::{core, onceflight_table};
+use super::table::{given, onceflight_table};
 use crate::Stats;
 
 /// What a table has done; start from ONCEFLIGHT_STATS_INIT.
@@ -46,7 +46,8 @@ unsafe impl Versioned for onceflight_stats {
     const FIRST: usize = size_of::<Self>();
 }
 
-/// Counters since the table was made, and how it stands now.
+/// Counters since the table was made, and how it stands now. Over a store they are this process's, and
+/// completed, completed_bytes and evictions are 0: records are the store's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_table_stats(
     table: *const onceflight_table,
@@ -54,13 +55,13 @@ pub unsafe extern "C" fn onceflight_table_stats(
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's pointers, for this call; all zeros is a valid value.
-        let core = unsafe {
+        let table = unsafe {
             check_out(stats, "stats")?;
             write(stats, &std::mem::zeroed());
-            core(table)?
+            given(table)?
         };
-        core.verbs().check_fork()?;
-        let now: Stats = core.verbs().stats();
+        table.check_fork()?;
+        let now: Stats = table.stats();
         let told = onceflight_stats {
             struct_size: 0,
             leads: now.leads,

@@ -1,96 +1,27 @@
 //! Tables: begin, and what a lead can do.
 
 use std::ffi::c_char;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::backend::{Next, Settle, Table};
 use super::code::{
-    Failure, ONCEFLIGHT_BYPASS, ONCEFLIGHT_E_TOO_LARGE, ONCEFLIGHT_E_UNSUPPORTED, ONCEFLIGHT_LEAD,
-    ONCEFLIGHT_OK, ONCEFLIGHT_REPLAYED, ONCEFLIGHT_SHARED, entry,
+    Failure, ONCEFLIGHT_BYPASS, ONCEFLIGHT_LEAD, ONCEFLIGHT_OK, ONCEFLIGHT_REPLAYED,
+    ONCEFLIGHT_SHARED, entry,
 };
 use super::key::{bytes, text};
-use super::options::{Lengths, ONCEFLIGHT_DEFAULT, duration, onceflight_options};
-use super::request::{
-    self, Parsed, Versioned, check_out, key_bytes, onceflight_request, parse, write,
-};
+use super::options::{ONCEFLIGHT_DEFAULT, duration, onceflight_options};
+use super::request::{self, Versioned, check_out, key_bytes, onceflight_request, parse, write};
 use super::response::{into_handle, onceflight_response};
-use crate::clock::{self, NEVER};
 use crate::error::Error;
-use crate::hash::SipState;
-use crate::table::internal::{
-    Arrived, AtOnce, Bytes, Config, Follow, Given, Granted, Inner, LeadRef, Reply, Response, Step,
-    Waiter, Waker,
-};
+use crate::table::internal::{Arrived, AtOnce, Granted, LeadRef, Reply, Response};
 
 /// A table of keys and responses. All functions on it may be called from any thread, but for
 /// onceflight_table_free, which must come after every call that isn't blocked already. After a fork
 /// the child's copy says ONCEFLIGHT_E_FORKED.
-pub struct onceflight_table(Core);
+pub struct onceflight_table(Table);
 
 /// Names a lead. Never 0; a stale one is refused.
 pub type onceflight_lead = u64;
-
-pub(super) type Verbs = Inner<Bytes>;
-
-pub(super) struct Core {
-    inner: Arc<Verbs>,
-    pub lengths: Lengths,
-    /// Keys from outside may be chosen to collide, so the hash has a secret of its own.
-    hasher: SipState,
-}
-
-impl Core {
-    fn new(config: Config, lengths: Lengths) -> Self {
-        Self { inner: Inner::new(Bytes, config), lengths, hasher: SipState::new() }
-    }
-
-    pub fn config(&self) -> &Config {
-        &self.inner.config
-    }
-
-    pub fn verbs(&self) -> &Arc<Verbs> {
-        &self.inner
-    }
-
-    #[inline(always)]
-    fn given<'a>(&self, key: &'a [u8]) -> Given<'a> {
-        Given { key, hash: self.hasher.hash_bytes(key) }
-    }
-
-    /// Leads, replays, or takes a place in line.
-    pub fn step(
-        &self,
-        parsed: &Parsed<'_>,
-        follow: Follow,
-        waker: Option<Arc<dyn Waker>>,
-    ) -> Result<Next, Failure> {
-        let deadline = match follow {
-            Follow::Later => clock::after(clock::span(parsed.timeout)),
-            Follow::No | Follow::Blocking => NEVER,
-        };
-        let ask = parsed.ask(follow, deadline);
-        let given = self.given(parsed.key);
-        Ok(match self.verbs().begin(&given, &ask, waker.as_ref())? {
-            Step::Lead(granted) => Next::Have(Arrived::Lead(granted)),
-            Step::Replay(response) => Next::Have(Arrived::Replayed(response)),
-            Step::Follow(room, seat) => {
-                let verbs = Arc::clone(self.verbs());
-                Next::Wait(Waiter::new(verbs, given.hash, &ask, waker, (room, seat)))
-            }
-        })
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.inner.abolish();
-    }
-}
-
-pub(super) enum Next {
-    Have(Arrived<Response>),
-    Wait(Waiter<Bytes>),
-}
 
 /// An outcome as C has it: its code, and its lead or its response.
 pub(super) fn outcome(
@@ -152,7 +83,7 @@ impl Outs {
 
 /// # Safety
 /// `table` is NULL or a table that isn't freed while the result is used.
-pub(super) unsafe fn core<'a>(table: *const onceflight_table) -> Result<&'a Core, Failure> {
+pub(super) unsafe fn given<'a>(table: *const onceflight_table) -> Result<&'a Table, Failure> {
     // SAFETY: the caller's promise.
     unsafe { table.as_ref() }.map(|table| &table.0).ok_or_else(|| Failure::null("table"))
 }
@@ -163,6 +94,37 @@ pub unsafe extern "C" fn onceflight_table_new(
     options: *const onceflight_options,
     table: *mut *mut onceflight_table,
 ) -> i32 {
+    // SAFETY: the same contract.
+    unsafe { open(options, table, || Ok(None)) }
+}
+
+/// A table by URL: "memory:", "sqlite:PATH", "postgres://…", "redis://…", "redis-cluster://H:P,H:P",
+/// "memcached://H:P,H:P". ONCEFLIGHT_E_UNSUPPORTED: this build lacks that store.
+/// ONCEFLIGHT_E_STORE: it can't be reached or used. options: NULL for the defaults, which differ
+/// between a table in memory and one over a store.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_table_open(
+    url: *const c_char,
+    options: *const onceflight_options,
+    table: *mut *mut onceflight_table,
+) -> i32 {
+    // SAFETY: the same contract; the URL ends with a NUL.
+    unsafe {
+        open(options, table, || {
+            let url = text(url, "url")?.to_str();
+            let url = url.map_err(|_| Failure::invalid("the URL is not UTF-8"))?;
+            Ok((url != "memory:").then_some(url))
+        })
+    }
+}
+
+/// # Safety
+/// The pointers are NULL, or the options' and the place for a table; neither changes meanwhile.
+unsafe fn open<'a>(
+    options: *const onceflight_options,
+    table: *mut *mut onceflight_table,
+    url: impl FnOnce() -> Result<Option<&'a str>, Failure>,
+) -> i32 {
     entry(|| {
         if table.is_null() {
             return Err(Failure::null("table"));
@@ -171,58 +133,11 @@ pub unsafe extern "C" fn onceflight_table_new(
         unsafe { table.write(std::ptr::null_mut()) };
         // SAFETY: NULL, or options that the caller hasn't freed and doesn't change meanwhile.
         let options = unsafe { options.as_ref() }.cloned().unwrap_or_default();
-        let core = Core::new(options.config(), options.lengths());
+        let opened = onceflight_table(Table::open(url()?, &options)?);
         // SAFETY: as above.
-        unsafe { table.write(Box::into_raw(Box::new(onceflight_table(core)))) };
+        unsafe { table.write(Box::into_raw(Box::new(opened))) };
         Ok(ONCEFLIGHT_OK)
     })
-}
-
-/// A table by URL. "memory:" is a table in memory; the stores' URLs are
-/// ONCEFLIGHT_E_UNSUPPORTED in this build. options: NULL for the defaults.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn onceflight_table_open(
-    url: *const c_char,
-    options: *const onceflight_options,
-    table: *mut *mut onceflight_table,
-) -> i32 {
-    let checked = entry(|| {
-        if table.is_null() {
-            return Err(Failure::null("table"));
-        }
-        // SAFETY: not NULL, and the caller's to write; the URL ends with a NUL.
-        let url = unsafe {
-            table.write(std::ptr::null_mut());
-            text(url, "url")?
-        };
-        let url = url.to_str().map_err(|_| Failure::invalid("the URL is not UTF-8"))?;
-        let stores = [
-            "sqlite:",
-            "postgres:",
-            "postgresql:",
-            "redis:",
-            "rediss:",
-            "redis-cluster:",
-            "memcached:",
-        ];
-        if url == "memory:" {
-            Ok(ONCEFLIGHT_OK)
-        } else if let Some(store) = stores.iter().find(|store| url.starts_with(**store)) {
-            Err(Failure::new(
-                ONCEFLIGHT_E_UNSUPPORTED,
-                format!("this build has no store for {store}"),
-            ))
-        } else {
-            Err(Failure::invalid(
-                "the URL is none of memory:, sqlite:PATH, postgres://, redis://, redis-cluster://, memcached://",
-            ))
-        }
-    });
-    if checked != ONCEFLIGHT_OK {
-        return checked;
-    }
-    // SAFETY: the caller's pointers, under the same contract.
-    unsafe { onceflight_table_new(options, table) }
 }
 
 /// Refuses new begins and wakes every waiter, pending events included, with ONCEFLIGHT_E_CLOSED.
@@ -231,9 +146,9 @@ pub unsafe extern "C" fn onceflight_table_open(
 pub unsafe extern "C" fn onceflight_table_close(table: *const onceflight_table) -> i32 {
     entry(|| {
         // SAFETY: the caller's table, for this call.
-        let core = unsafe { core(table) }?;
-        core.verbs().check_fork()?;
-        core.verbs().close();
+        let table = unsafe { given(table) }?;
+        table.check_fork()?;
+        table.close();
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -269,11 +184,12 @@ pub unsafe extern "C" fn onceflight_begin(
         // The usual case has no shell: there is nothing in it that could fail or unwind.
         // SAFETY: none is NULL; the caller's table, key and out-parameters, for this call.
         unsafe {
-            let core = &(*table).0;
-            if key_len <= core.lengths.key {
+            if let Table::Memory(memory) = &(*table).0
+                && key_len <= memory.lengths.key
+            {
                 let key = if key_len == 0 { &[] } else { std::slice::from_raw_parts(key, key_len) };
-                let (given, usual) = (core.given(key), &core.inner.usual);
-                match core.inner.begin_at_once(&given, usual, None, None, Response::clone) {
+                let (given, usual) = (memory.given(key), &memory.inner.usual);
+                match memory.inner.begin_at_once(&given, usual, None, None, Response::clone) {
                     AtOnce::Lead(id) => {
                         lead.write(id);
                         response.write(std::ptr::null_mut());
@@ -307,31 +223,25 @@ pub unsafe extern "C" fn onceflight_begin_request(
         let outs = unsafe { Outs::new(lead, response) }?;
         // SAFETY: the table isn't freed before this call blocks, and `start` is done with it then.
         let (next, timeout) = unsafe { start(table, request) }?;
-        match next {
-            Next::Have(arrived) => Ok(outs.put(arrived)),
-            Next::Wait(mut waiter) => {
-                // From here on the table may be freed: the waiter has what it needs.
-                Ok(outs.put(waiter.wait(clock::after(clock::span(timeout)), true)?))
-            }
-        }
+        // From here on the table may be freed: what waits has what it needs.
+        Ok(outs.put(next.wait(timeout)?))
     })
 }
 
 /// The part of a begin that may look at the table.
 ///
 /// # Safety
-/// As for `core` and `parse`.
+/// As for `given` and `parse`.
 unsafe fn start(
     table: *const onceflight_table,
     request: *const onceflight_request,
 ) -> Result<(Next, Duration), Failure> {
     // SAFETY: the caller's promise.
-    let core = unsafe { core(table) }?;
-    core.verbs().check_fork()?;
+    let table = unsafe { given(table) }?;
+    table.check_fork()?;
     // SAFETY: the caller's promise.
-    let parsed = unsafe { parse(request, core) }?;
-    let follow = if parsed.timeout.is_zero() { Follow::No } else { Follow::Blocking };
-    Ok((core.step(&parsed, follow, None)?, parsed.timeout))
+    let parsed = unsafe { parse(request, table.lengths()) }?;
+    Ok((table.begin(&parsed)?, parsed.timeout))
 }
 
 /// Settles: every follower gets the response, and it is replayed for the ttl of the request or the
@@ -347,9 +257,9 @@ pub unsafe extern "C" fn onceflight_complete(
     if !table.is_null() && (len == 0 || !data.is_null()) {
         // As in onceflight_begin.
         // SAFETY: not NULL, and the caller's table, for this call.
-        let core = unsafe { &(*table).0 };
-        if len <= core.lengths.response
-            && core.inner.complete_at_once::<Reply<'_>>(LeadRef::named(lead), None)
+        if let Table::Memory(memory) = unsafe { &(*table).0 }
+            && len <= memory.lengths.response
+            && memory.inner.complete_at_once::<Reply<'_>>(LeadRef::named(lead), None)
         {
             return ONCEFLIGHT_OK;
         }
@@ -370,12 +280,11 @@ pub unsafe extern "C" fn onceflight_complete_for(
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's table, for this call.
-        let core = unsafe { core(table) }?;
+        let table = unsafe { given(table) }?;
         // SAFETY: the caller's bytes, for this call.
-        let data = unsafe { few(core, data, len, "data") }?;
-        let ttl = (ttl_ms != ONCEFLIGHT_DEFAULT).then(|| clock::span(duration(ttl_ms)));
-        let (lead, reply) = (LeadRef::named(lead), Reply::new(status, data));
-        core.verbs().complete_in_full(lead, reply, ttl).map_err(|(error, _)| error)?;
+        let data = unsafe { few(table, data, len, "data") }?;
+        let ttl = (ttl_ms != ONCEFLIGHT_DEFAULT).then(|| duration(ttl_ms));
+        table.complete(lead, status, data, ttl)?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -385,17 +294,12 @@ pub unsafe extern "C" fn onceflight_complete_for(
 /// # Safety
 /// As for `bytes`.
 unsafe fn few<'a>(
-    core: &Core,
+    table: &Table,
     data: *const u8,
     len: usize,
     what: &'static str,
 ) -> Result<&'a [u8], Failure> {
-    if len > core.lengths.response {
-        return Err(Failure::new(
-            ONCEFLIGHT_E_TOO_LARGE,
-            format!("{len} bytes; max_response_len is {}", core.lengths.response),
-        ));
-    }
+    table.check_response_len(len)?;
     // SAFETY: the caller's promise.
     unsafe { bytes(data, len, what) }
 }
@@ -403,16 +307,14 @@ unsafe fn few<'a>(
 /// One call that settles a lead or changes its terms.
 ///
 /// # Safety
-/// As for `core`.
-unsafe fn with_lead(
+/// As for `given`.
+unsafe fn with_table(
     table: *const onceflight_table,
-    lead: onceflight_lead,
-    call: impl FnOnce(&Verbs, LeadRef) -> Result<(), Error>,
+    call: impl FnOnce(&Table) -> Result<(), Error>,
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's promise.
-        let core = unsafe { core(table) }?;
-        call(core.verbs(), LeadRef::named(lead))?;
+        call(unsafe { given(table) }?)?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -424,7 +326,7 @@ pub unsafe extern "C" fn onceflight_cancel(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_lead(table, lead, Verbs::cancel) }
+    unsafe { with_table(table, |table| table.settle(lead, Settle::Cancel)) }
 }
 
 /// Settles: it may have happened. The first follower in line, or the next begin, leads; or the
@@ -435,7 +337,7 @@ pub unsafe extern "C" fn onceflight_abandon(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_lead(table, lead, Verbs::abandon) }
+    unsafe { with_table(table, |table| table.settle(lead, Settle::Abandon)) }
 }
 
 /// Settles: not to be shared. All followers get BYPASS at once.
@@ -445,7 +347,7 @@ pub unsafe extern "C" fn onceflight_decline(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_lead(table, lead, Verbs::decline) }
+    unsafe { with_table(table, |table| table.settle(lead, Settle::Decline)) }
 }
 
 /// Makes the lease end lease_ms from now (ONCEFLIGHT_DEFAULT: as long as it was granted).
@@ -458,13 +360,9 @@ pub unsafe extern "C" fn onceflight_renew(
     if lease_ms == 0 {
         return Failure::invalid("a lease of 0 ms would be over at once").tell();
     }
+    let lease = (lease_ms != ONCEFLIGHT_DEFAULT).then(|| duration(lease_ms));
     // SAFETY: the caller's table, for this call.
-    unsafe {
-        with_lead(table, lead, |verbs, lead| {
-            let lease = (lease_ms != ONCEFLIGHT_DEFAULT).then(|| duration(lease_ms));
-            verbs.renew(lead, lease.map(|lease| verbs.config.lease_of(lease)))
-        })
-    }
+    unsafe { with_table(table, |table| table.renew(lead, lease)) }
 }
 
 /// Leaves bytes for a successor, in place of those before. The bytes are copied.
@@ -477,10 +375,10 @@ pub unsafe extern "C" fn onceflight_checkpoint(
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's table, for this call.
-        let core = unsafe { core(table) }?;
+        let table = unsafe { given(table) }?;
         // SAFETY: the caller's bytes, for this call.
-        let data = unsafe { few(core, data, len, "data") }?;
-        core.verbs().set_checkpoint(LeadRef::named(lead), data)?;
+        let data = unsafe { few(table, data, len, "data") }?;
+        table.checkpoint(lead, data)?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -519,13 +417,13 @@ pub unsafe extern "C" fn onceflight_lead_details(
             checkpoint: std::ptr::null_mut(),
         };
         // SAFETY: the caller's pointers, for this call.
-        let core = unsafe {
+        let table = unsafe {
             check_out(info, "info")?;
             write(info, &told);
-            core(table)?
+            given(table)?
         };
-        let details = core.verbs().details(LeadRef::named(lead))?;
-        told.fence = lead;
+        let details = table.details(lead)?;
+        told.fence = details.fence;
         told.attempt = details.attempt;
         if let Some(data) = details.checkpoint {
             told.checkpoint = into_handle(Response::of(0, &data));
@@ -537,7 +435,8 @@ pub unsafe extern "C" fn onceflight_lead_details(
 }
 
 /// Drops a completed response; detaches a flight, whose followers still get its outcome while a new
-/// begin starts afresh. ONCEFLIGHT_OK too if there was nothing.
+/// begin starts afresh (over a store a flight is left as it is). ONCEFLIGHT_OK too if there was
+/// nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_forget(
     table: *const onceflight_table,
@@ -546,10 +445,10 @@ pub unsafe extern "C" fn onceflight_forget(
 ) -> i32 {
     entry(|| {
         // SAFETY: the caller's table, for this call.
-        let core = unsafe { core(table) }?;
+        let table = unsafe { given(table) }?;
         // SAFETY: the caller's key, for this call.
-        let key = unsafe { key_bytes(core, key, key_len, "key") }?;
-        core.verbs().forget(&core.given(key))?;
+        let key = unsafe { key_bytes(table.lengths(), key, key_len, "key") }?;
+        table.forget(key)?;
         Ok(ONCEFLIGHT_OK)
     })
 }

@@ -18,7 +18,6 @@ use super::builder::Config;
 use super::leads::Leads;
 use super::pending::Workers;
 use super::watch::Watch;
-use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::fork;
 use crate::hash::SipState;
@@ -90,6 +89,11 @@ impl Shared {
             tally: Tally::default(),
             generation,
         })
+    }
+
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     pub fn check_fork(&self) -> Result<(), Error> {
