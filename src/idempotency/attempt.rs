@@ -59,6 +59,14 @@ pub(crate) struct Attempt {
     /// Rung when a caller that doesn't block had better look again.
     waker: Option<Arc<dyn Waker>>,
     state: State,
+    /// Whether there is nothing to do for a caller that doesn't block.
+    waits: bool,
+}
+
+/// What [`Attempt::until_turn`] came to.
+pub(super) enum Turned {
+    Turn(Turn),
+    Begun(Begun),
 }
 
 enum State {
@@ -71,7 +79,7 @@ enum State {
 }
 
 /// The right to speak for a flight here. Dropped, it goes to the next follower.
-struct Turn {
+pub(super) struct Turn {
     flights: Arc<Flights>,
     /// The lead of the local flight; 0 once it was used.
     lead: u64,
@@ -82,7 +90,12 @@ struct Turn {
 }
 
 impl Turn {
-    fn use_up(mut self) -> u64 {
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// The flight to answer, whose followers then need no other turn.
+    pub fn use_up(mut self) -> u64 {
         std::mem::take(&mut self.lead)
     }
 }
@@ -106,6 +119,7 @@ impl Attempt {
             flight,
             waker,
             state: State::Joining,
+            waits: false,
         }
     }
 
@@ -118,27 +132,52 @@ impl Attempt {
         }
     }
 
+    /// Blocks until it is this caller's turn to ask the store, or there is an outcome without.
+    pub(super) fn until_turn(mut self) -> Result<Turned, Error> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Over) {
+                State::Claiming(turn) => return Ok(Turned::Turn(turn)),
+                state => self.state = state,
+            }
+            if let Some(outcome) = self.advance() {
+                return outcome.map(Turned::Begun);
+            }
+        }
+    }
+
     /// Goes on as far as it can. `None`: nothing to do until it is rung, or
     /// [`look_at`](Self::look_at) has come. (A caller that blocks has waited, and calls again.)
     pub fn step(&mut self) -> Option<Result<Begun, Error>> {
         loop {
-            let (state, outcome) = match std::mem::replace(&mut self.state, State::Over) {
-                State::Joining => self.join(),
-                State::Following(waiter) => self.follow(waiter),
-                State::Claiming(turn) => self.claim(turn),
-                State::Watching(turn, until) => self.watch(turn, until),
-                State::Over => return Some(Err(ErrorKind::Invalid.into())),
-            };
-            match (state, outcome) {
-                (state, Next::Go) => self.state = state,
-                (state, Next::Wait) => {
-                    self.state = state;
-                    return None;
-                }
-                (_, Next::Done(outcome)) => {
-                    self.count(&outcome);
-                    return Some(outcome);
-                }
+            if let Some(outcome) = self.advance() {
+                return Some(outcome);
+            }
+            if self.waits {
+                self.waits = false;
+                return None;
+            }
+        }
+    }
+
+    /// One transition. `None`: go on, or `waits`.
+    fn advance(&mut self) -> Option<Result<Begun, Error>> {
+        let (state, next) = match std::mem::replace(&mut self.state, State::Over) {
+            State::Joining => self.join(),
+            State::Following(waiter) => self.follow(waiter),
+            State::Claiming(turn) => self.claim(turn),
+            State::Watching(turn, until) => self.watch(turn, until),
+            State::Over => done(Err(ErrorKind::Invalid.into())),
+        };
+        self.state = state;
+        match next {
+            Next::Go => None,
+            Next::Wait => {
+                self.waits = true;
+                None
+            }
+            Next::Done(outcome) => {
+                self.count(&outcome);
+                Some(outcome)
             }
         }
     }
@@ -306,12 +345,7 @@ impl Attempt {
     fn lead(&self, turn: Turn, grant: Grant, sent: Moment) -> Begun {
         let Grant { epoch, attempt, checkpoint, taken_over } = grant;
         let (shared, asking) = (&self.shared, &self.asking);
-        up(&shared.tally.leads);
-        if taken_over {
-            up(&shared.tally.takeovers);
-        } else if attempt > 1 {
-            up(&shared.tally.promotions);
-        }
+        shared.count_lead(attempt, taken_over);
         let held = Held { token: turn.token, epoch };
         let mut lead = Leading::new(Arc::clone(&asking.key), held, attempt, asking.lease);
         lead.checkpoint = checkpoint.map(Arc::from);

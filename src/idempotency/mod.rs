@@ -2,7 +2,8 @@
 //!
 //! From the outside in: this file and `request`, `lead`, `builder` are the API; `shared` is what a
 //! table consists of; `attempt` is one caller's begin, `pending` a begin that nobody blocks on, `settle`
-//! what a lead can do; `leads` is what this process leads, `upkeep` what happens to that by itself; `watch`
+//! what a lead can do, `transaction` all of that inside the
+//! caller's own; `leads` is what this process leads, `upkeep` what happens to that by itself; `watch`
 //! is how it hears of other processes.
 
 mod attempt;
@@ -14,6 +15,7 @@ mod pending;
 mod request;
 mod settle;
 mod shared;
+mod transaction;
 mod upkeep;
 mod watch;
 
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use lead::{Lead, Refused};
 pub use request::Request;
+pub use transaction::{BeginIn, LeadIn, Uncommitted};
 
 use crate::error::{Error, ErrorKind};
 use crate::store::{Record, RecordId, RecordKey, Response, Store};

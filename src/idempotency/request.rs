@@ -126,7 +126,11 @@ impl<'t, 'r> Request<'t, 'r> {
         Ok(Outcome { value, role })
     }
 
-    fn asking(&self) -> Result<Asking, Error> {
+    pub(super) fn shared(&self) -> &'t Arc<Shared> {
+        self.shared
+    }
+
+    pub(super) fn asking(&self) -> Result<Asking, Error> {
         let config = &self.shared.config;
         check_len(self.key, config.max_key_len, "key")?;
         check_len(self.fingerprint.unwrap_or_default(), config.max_key_len, "fingerprint")?;

@@ -51,12 +51,11 @@ impl Shared {
         response: &Response,
         ttl: Option<Duration>,
     ) -> Result<(), Error> {
-        if response.data().len() > self.config.max_response_len {
-            let (len, most) = (response.data().len(), self.config.max_response_len);
-            let detail = format!("a response of {len} bytes; max_response_len is {most}");
-            self.check_fork()?;
+        self.check_fork()?;
+        if let Err(error) = self.check_response_len(response) {
+            // A lead that is over is told that instead.
             self.leads.get(name)?;
-            return Err(Error::new(ErrorKind::TooLarge, detail));
+            return Err(error);
         }
         let flight = self.settle(name, |store, lead, deadline| {
             store.complete(&lead.key, lead.held, response, ttl.unwrap_or(lead.ttl), deadline)
@@ -65,6 +64,15 @@ impl Shared {
             self.answer(flight, Answer::Shared(response.clone()));
         }
         Ok(())
+    }
+
+    pub(super) fn check_response_len(&self, response: &Response) -> Result<(), Error> {
+        let (len, most) = (response.data().len(), self.config.max_response_len);
+        if len <= most {
+            return Ok(());
+        }
+        let detail = format!("a response of {len} bytes; max_response_len is {most}");
+        Err(Error::new(ErrorKind::TooLarge, detail))
     }
 
     /// Nothing happened: the next in line leads, or all followers here fail, by policy.

@@ -142,6 +142,19 @@ impl Shared {
         let _ = self.flights.cancel(LeadRef::named(flight));
     }
 
+    pub(super) fn count_lead(&self, attempt: u32, taken_over: bool) {
+        up(&self.tally.leads);
+        if taken_over {
+            up(&self.tally.takeovers);
+        } else if attempt > 1 {
+            up(&self.tally.promotions);
+        }
+    }
+
+    pub(super) fn count_replay(&self) {
+        up(&self.tally.replayed);
+    }
+
     /// Refuses new begins, and wakes all who wait. Leads still settle.
     pub fn close(&self) {
         if self.forked() {

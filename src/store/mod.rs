@@ -44,13 +44,16 @@ mod record;
 mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod transaction;
 mod url;
 
+use std::any::Any;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use memory::MemoryStore;
 pub use record::{Held, Record, RecordId, RecordKey, RecordState, Response, Token};
+pub use transaction::Transaction;
 pub use url::open;
 
 use crate::error::Error;
@@ -64,7 +67,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// Of every method: [`Store`](crate::ErrorKind::Store) if the store failed, can't be reached, or
 /// didn't answer until `deadline`. What was asked for may then have happened or not.
-pub trait Store: Send + Sync + fmt::Debug + 'static {
+pub trait Store: Any + Send + Sync + fmt::Debug {
     /// Claims `key`, or tells why that can't be. One atomic step.
     fn claim(
         &self,
