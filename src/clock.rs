@@ -100,6 +100,65 @@ mod real {
     }
 }
 
+/// Nanoseconds since the machine booted: one clock for all its processes, which nobody sets. On Linux
+/// it goes on while the machine sleeps; on other Unixes it may not, and elsewhere it is the wall clock.
+#[cfg(feature = "sqlite")]
+pub(crate) fn uptime() -> u64 {
+    boot::uptime()
+}
+
+/// Which boot [`uptime`] counts from. Zeros where the system doesn't tell: not on Linux.
+#[cfg(feature = "sqlite")]
+pub(crate) fn boot_id() -> std::io::Result<[u8; 16]> {
+    boot::id()
+}
+
+#[cfg(all(feature = "sqlite", unix))]
+#[allow(unsafe_code)] // the standard library doesn't offer the clock of a boot
+mod boot {
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+    pub(super) fn uptime() -> u64 {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is ours to write for the call. The clock exists wherever Rust runs on such a
+        // system; were it not so, the time would stand still at 0.
+        unsafe { libc::clock_gettime(CLOCK, &raw mut time) };
+        // Neither is negative, and the sum lasts 584 years.
+        #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
+        let nanos = (time.tv_sec as u64).wrapping_mul(1_000_000_000) + time.tv_nsec as u64;
+        nanos
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn id() -> std::io::Result<[u8; 16]> {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let digits: String = text.trim().split('-').collect();
+        let id = if digits.len() == 32 { u128::from_str_radix(&digits, 16).ok() } else { None };
+        id.map(u128::to_be_bytes).ok_or_else(|| std::io::Error::other("no UUID"))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn id() -> std::io::Result<[u8; 16]> {
+        Ok([0; 16])
+    }
+}
+
+#[cfg(all(feature = "sqlite", not(unix)))]
+mod boot {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    pub(super) fn uptime() -> u64 {
+        super::span(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    pub(super) fn id() -> std::io::Result<[u8; 16]> {
+        Ok([0; 16])
+    }
+}
+
 /// The virtual clock of a model, and its timed waiters.
 ///
 /// Plain `std` state, not the model's: it is no part of what is explored. One clock an OS thread,

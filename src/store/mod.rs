@@ -37,6 +37,8 @@
 #[cfg(feature = "memcached")]
 mod memcached;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod record;
@@ -53,6 +55,8 @@ use std::time::{Duration, Instant};
 
 pub use memory::MemoryStore;
 pub use record::{Held, Record, RecordId, RecordKey, RecordState, Response, Token};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteStatements, SqliteStore};
 pub use transaction::Transaction;
 pub use url::open;
 
