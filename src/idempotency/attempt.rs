@@ -15,6 +15,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::builder::remembered;
 use super::leads::{Chore, Leading};
 use super::shared::{Answer, Flights, Flying, Shared, up};
 use super::watch::Watcher;
@@ -22,7 +23,9 @@ use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::store::{Claim, Claimed, Grant, Held, RecordKey, RecordState, Response, Token};
 use crate::table::OnLeaseExpired;
-use crate::table::internal::{Arrived, Ask, Asked, Follow, LeadRef, Step, Terms, Waiter, Waker};
+use crate::table::internal::{
+    Arrived, Ask, Asked, Follow, Granted, LeadRef, Step, Terms, Waiter, Waker,
+};
 
 /// What a caller asks for.
 #[derive(Clone)]
@@ -97,6 +100,21 @@ impl Turn {
     /// The flight to answer, whose followers then need no other turn.
     pub fn use_up(mut self) -> u64 {
         std::mem::take(&mut self.lead)
+    }
+}
+
+impl Turn {
+    /// From here on this flight waits for that epoch's outcome, whoever speaks for it.
+    fn follow(&mut self, epoch: u64) {
+        if self.following.is_none() {
+            self.following = Some(epoch);
+            let _ = self.flights.set_checkpoint(LeadRef::named(self.lead), &epoch.to_le_bytes());
+        }
+    }
+
+    fn left_by_predecessor(&self) -> Option<u64> {
+        let details = self.flights.details(LeadRef::named(self.lead)).ok()?;
+        details.checkpoint?.as_ref().try_into().ok().map(u64::from_le_bytes)
     }
 }
 
@@ -199,7 +217,7 @@ impl Attempt {
         let ask = self.ask();
         let asked = Asked::<Box<[u8]>, [u8]>::of(&self.flight, self.hash);
         match self.shared.flights.begin(&asked, &ask, self.waker.as_ref()) {
-            Ok(Step::Lead(granted)) => self.take_turn(granted.id),
+            Ok(Step::Lead(granted)) => self.take_turn(granted),
             Ok(Step::Follow(room, seat)) => {
                 let flights = Arc::clone(&self.shared.flights);
                 let waiter =
@@ -252,7 +270,7 @@ impl Attempt {
             }
         };
         match arrived {
-            Ok(Arrived::Lead(granted)) => self.take_turn(granted.id),
+            Ok(Arrived::Lead(granted)) => self.take_turn(granted),
             Ok(Arrived::Bypass) => done(Ok(Begun::Bypass)),
             Ok(Arrived::Shared(answer) | Arrived::Replayed(answer)) => match &answer.value {
                 Answer::Shared(response) => done(Ok(Begun::Shared(response.clone()))),
@@ -269,11 +287,14 @@ impl Attempt {
         }
     }
 
-    fn take_turn(&self, lead: u64) -> (State, Next) {
-        let flights = Arc::clone(&self.shared.flights);
+    fn take_turn(&self, granted: Granted) -> (State, Next) {
+        let (flights, lead) = (Arc::clone(&self.shared.flights), granted.id);
         // Before anything that can fail: from here on the flight isn't lost.
         let mut turn =
             Turn { flights, lead, token: Token([0; 16]), following: None, watcher: None };
+        if granted.attempt > 1 {
+            turn.following = turn.left_by_predecessor();
+        }
         match Token::draw().and_then(|token| self.shared.keep_up().map(|()| token)) {
             Ok(token) => {
                 turn.token = token;
@@ -292,7 +313,7 @@ impl Attempt {
             token: turn.token,
             fingerprint: asking.fingerprint.as_deref(),
             lease: asking.lease,
-            keep: (policy == OnLeaseExpired::TakeOver).then_some(asking.ttl),
+            keep: (policy == OnLeaseExpired::TakeOver).then(|| remembered(asking.ttl)),
             take_over,
             watch: waits,
             following: turn.following,
@@ -300,7 +321,7 @@ impl Attempt {
         let sent = clock::now();
         let claimed = shared.store.claim(&asking.key, &claim, self.store_deadline());
         match claimed {
-            Ok(Claimed::Lead(grant)) => done(Ok(self.lead(turn, grant, sent))),
+            Ok(Claimed::Lead(grant)) => done(self.lead(turn, grant, sent)),
             Ok(Claimed::Completed(response)) => {
                 let (answer, begun) = if turn.following.is_some() {
                     (Answer::Shared(response.clone()), Begun::Shared(response))
@@ -314,7 +335,7 @@ impl Attempt {
                 if clock::passed(self.deadline) {
                     return done(Err(ErrorKind::Timeout.into()));
                 }
-                turn.following.get_or_insert(epoch);
+                turn.follow(epoch);
                 self.listen(turn, lease_left)
             }
             Ok(Claimed::Mismatch) => fail(shared, turn, ErrorKind::Mismatch.into()),
@@ -342,23 +363,24 @@ impl Attempt {
         Instant::now() + most.min(left.max(A_LOOK))
     }
 
-    fn lead(&self, turn: Turn, grant: Grant, sent: Moment) -> Begun {
+    fn lead(&self, turn: Turn, grant: Grant, sent: Moment) -> Result<Begun, Error> {
         let Grant { epoch, attempt, checkpoint, taken_over } = grant;
         let (shared, asking) = (&self.shared, &self.asking);
-        shared.count_lead(attempt, taken_over);
         let held = Held { token: turn.token, epoch };
         let mut lead = Leading::new(Arc::clone(&asking.key), held, attempt, asking.lease);
         lead.checkpoint = checkpoint.map(Arc::from);
         lead.ttl = asking.ttl;
-        let name = turn.use_up();
+        lead.taken_over = taken_over;
+        let name = turn.lead;
         lead.flight = Some(name);
-        shared.leads.add(
-            name,
-            lead,
-            sent,
-            shared.config.heartbeat.then_some(shared.config.max_lead),
-        );
-        Begun::Lead(name)
+        let max_lead = shared.config.heartbeat.then_some(shared.config.max_lead);
+        if !shared.leads.add(name, lead, sent, max_lead) {
+            // Closed meanwhile: nobody could settle it.
+            let _ = shared.store.withdraw(&asking.key, turn.token, self.store_deadline());
+            return Err(ErrorKind::Closed.into());
+        }
+        shared.count_lead(attempt, taken_over);
+        Ok(Begun::Lead(turn.use_up()))
     }
 
     /// Another process leads: subscribe, look again, and only then wait.

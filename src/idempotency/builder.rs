@@ -47,6 +47,13 @@ impl Default for Config {
     }
 }
 
+/// How long a lead that was lost or cancelled is remembered for its successor: as long as a response
+/// would be; but where responses aren't kept, its fingerprint, attempt and checkpoint still are.
+pub(super) fn remembered(ttl: Duration) -> Duration {
+    const LEAST: Duration = Duration::from_secs(60);
+    ttl.max(LEAST)
+}
+
 /// A lease as stores have it: `Duration::MAX` doesn't end.
 pub(super) fn ending(lease: Duration) -> Option<Duration> {
     (lease != FOREVER).then_some(lease)

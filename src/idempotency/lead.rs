@@ -90,10 +90,16 @@ impl<'t> Lead<'t> {
             }
             Err(error) => {
                 // A lead that is over has nothing to abandon.
-                let lead = self.shared.details(self.name).is_ok().then_some(self);
+                let lead = if self.shared.is_live(self.name) { Some(self) } else { self.lose() };
                 Err(Refused { error, response, lead })
             }
         }
+    }
+
+    /// It has nothing to abandon any more.
+    fn lose(self) -> Option<Self> {
+        std::mem::forget(self);
+        None
     }
 
     /// Settles: nothing happened. The next in line leads.

@@ -35,6 +35,10 @@ pub(super) struct Leading {
     /// Until when a heartbeat renews it; in the past for none.
     pub beats_until: Moment,
     pub settling: bool,
+    /// A settle failed, and may have reached the store all the same: only the store knows.
+    pub unsure: bool,
+    /// Whether it succeeded a lead that was lost.
+    pub taken_over: bool,
     care_at: Moment,
 }
 
@@ -78,17 +82,28 @@ impl Leads {
         self.state.lock()
     }
 
-    /// A new lead, claimed no earlier than `sent`.
-    pub fn add(&self, name: u64, mut lead: Leading, sent: Moment, max_lead: Option<Duration>) {
+    /// A new lead, claimed no earlier than `sent`. False: the table is closed, and nobody would care
+    /// for it.
+    pub fn add(
+        &self,
+        name: u64,
+        mut lead: Leading,
+        sent: Moment,
+        max_lead: Option<Duration>,
+    ) -> bool {
         let span = |time: Option<Duration>| clock::span(time.unwrap_or(FOREVER));
         lead.lease_until = sent.saturating_add(span(lead.lease));
         lead.beats_until = max_lead.map_or(0, |most| sent.saturating_add(clock::span(most)));
         lead.care_at = lead.next_care(sent);
         let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
         state.schedule(lead.care_at, name);
         state.leads.insert(name, lead);
         drop(state);
         self.changed.notify_one();
+        true
     }
 
     /// Takes a lead for settling: nobody else settles it meanwhile.
@@ -103,11 +118,13 @@ impl Leads {
         }
     }
 
-    /// The store couldn't be asked: the lead is live as before.
+    /// The store couldn't be asked: the lead is live as before, for all that is known here.
     pub fn put_back(&self, name: u64) {
-        if let Some(lead) = self.lock().leads.get_mut(&name) {
-            lead.settling = false;
-        }
+        self.care(name, |lead| {
+            (lead.settling, lead.unsure) = (false, true);
+            // What was due while it was settling was left out.
+            if lead.lease.is_some() { clock::now() } else { NEVER }
+        });
     }
 
     /// The lead is over. Answers which local flight it led last.
@@ -133,10 +150,16 @@ impl Leads {
     /// The store has renewed it, for a lease that began no earlier than `sent`.
     pub fn renewed(&self, name: u64, lease: Option<Duration>, sent: Moment) {
         self.care(name, |lead| {
-            lead.lease = lease;
             lead.lease_until = sent.saturating_add(clock::span(lease.unwrap_or(FOREVER)));
             lead.next_care(sent)
         });
+    }
+
+    /// Says how long its lease is to be from now on. Answers what it was.
+    pub fn set_lease(&self, name: u64, lease: Option<Duration>) -> Option<Duration> {
+        let mut before = lease;
+        self.change(name, |lead| before = std::mem::replace(&mut lead.lease, lease));
+        before
     }
 
     /// Looks at it again at the time that `when` says.
@@ -213,6 +236,8 @@ impl Leading {
             lease_until: NEVER,
             beats_until: 0,
             settling: false,
+            unsure: false,
+            taken_over: false,
             care_at: NEVER,
         }
     }

@@ -153,7 +153,7 @@ impl Job {
                 drop(work);
                 drop(attempt);
                 if let Some(Ok(Begun::Lead(name))) = outcome {
-                    self.pass(name);
+                    self.shared.pass(name);
                 }
                 return;
             }
@@ -204,19 +204,12 @@ impl Job {
         work.outcome = None;
         // It goes to the back of the line; whoever waits, here or elsewhere, comes first.
         drop(work);
-        self.pass(name);
+        self.shared.pass(name);
         let left = Duration::from_nanos(self.until.saturating_sub(clock::now()));
         let left = if self.until == NEVER { clock::FOREVER } else { left };
         let again = self.attempt(left.max(Duration::from_millis(1)));
         self.state.lock().attempt = Some(again);
         self.queue();
-    }
-
-    /// Nobody will use this lead: as if it had been cancelled at once.
-    fn pass(&self, name: u64) {
-        if self.shared.cancel(name).is_err() {
-            self.shared.give_up(name);
-        }
     }
 }
 

@@ -155,10 +155,10 @@ fn publish(lead: Lead<'_>, response: Response) -> Role {
     match lead.complete(response) {
         Ok(()) => Role::Led,
         Err(Refused { error, lead: Some(lead), .. }) if error.kind() == ErrorKind::TooLarge => {
-            if lead.decline().is_ok() {
-                Role::Led
-            } else {
-                Role::Overtaken
+            match lead.decline() {
+                Ok(()) => Role::Led,
+                Err(error) if error.kind() == ErrorKind::Stale => Role::Overtaken,
+                Err(_) => Role::Unrecorded,
             }
         }
         Err(Refused { lead: Some(_), .. }) => Role::Unrecorded,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::builder::ending;
+use super::builder::{ending, remembered};
 use super::leads::{Chore, Leading};
 use super::shared::{Answer, Shared, up};
 use crate::clock;
@@ -80,7 +80,8 @@ impl Shared {
         let promote = self.config.on_cancel == OnCancel::Promote;
         let flight = self.settle(name, |store, lead, deadline| {
             let waits = lead.flight.is_some_and(|flight| self.is_followed(flight));
-            let cancel = Release::Cancel { successor: promote && waits, keep: lead.ttl };
+            let keep = remembered(lead.ttl);
+            let cancel = Release::Cancel { successor: promote && waits, keep };
             store.release(&lead.key, lead.held, cancel, deadline)
         })?;
         up(&self.tally.cancels);
@@ -117,10 +118,26 @@ impl Shared {
         }
     }
 
+    /// For a lead that its caller never saw: the next in line leads, and knows of what was taken over.
+    pub fn pass(&self, name: u64) {
+        let passed = match self.leads.get(name) {
+            Ok(lead) if lead.taken_over => self.abandon(name),
+            _ => self.cancel(name),
+        };
+        if passed.is_err() {
+            self.give_up(name);
+        }
+    }
+
+    /// Whether it still has anything to settle, as far as this process knows.
+    pub fn is_live(&self, name: u64) -> bool {
+        self.leads.get(name).is_ok()
+    }
+
     /// Not to be shared: followers here do their own work, those elsewhere lead one by one.
     pub fn decline(&self, name: u64) -> Result<(), Error> {
         let flight = self.settle(name, |store, lead, deadline| {
-            let cancel = Release::Cancel { successor: false, keep: lead.ttl };
+            let cancel = Release::Cancel { successor: false, keep: remembered(lead.ttl) };
             store.release(&lead.key, lead.held, cancel, deadline)
         })?;
         if let Some(flight) = flight {
@@ -133,13 +150,17 @@ impl Shared {
     pub fn renew(&self, name: u64, lease: Option<Duration>) -> Result<(), Error> {
         self.alter(name, |lead| {
             let lease = lease.map_or(lead.lease, ending);
+            // Said first: a heartbeat that is under way must not make it what it was.
+            let before = self.leads.set_lease(name, lease);
             let sent = clock::now();
-            let settled =
-                self.persist(|store, deadline| store.renew(&lead.key, lead.held, lease, deadline))?;
-            if settled == Settled::Done {
-                self.leads.renewed(name, lease, sent);
+            let renewed =
+                self.persist(|store, deadline| store.renew(&lead.key, lead.held, lease, deadline));
+            match renewed {
+                Ok(Settled::Done) => self.leads.renewed(name, lease, sent),
+                Ok(Settled::Stale) => {}
+                Err(_) => drop(self.leads.set_lease(name, before)),
             }
-            Ok(settled)
+            renewed
         })
     }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::{Attempt, Begun, Turn, Turned};
+use super::builder::remembered;
 use super::request::Request;
 use super::shared::{Answer, Shared};
 use crate::error::{Error, ErrorKind};
@@ -89,7 +90,7 @@ impl<'t> Request<'t, '_> {
             token: turn.token(),
             fingerprint: asking.fingerprint.as_deref(),
             lease: asking.lease,
-            keep: Some(asking.ttl),
+            keep: Some(remembered(asking.ttl)),
             take_over,
             // The mark would be inside the transaction, where nobody sees it.
             watch: false,

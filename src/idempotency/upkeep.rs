@@ -48,9 +48,6 @@ impl Shared {
     fn upkeep(&self) {
         loop {
             let mut state = self.leads.lock();
-            if state.closed && state.is_empty() {
-                return;
-            }
             if let Some((name, lead)) = state.next_due() {
                 drop(state);
                 self.care_for(name, &lead);
@@ -63,6 +60,8 @@ impl Shared {
                 drop(state);
                 let again = self.purge_batch();
                 self.leads.lock().purge_at = from_now(again);
+            } else if state.closed && state.is_empty() {
+                return;
             } else {
                 let at = state.wake_at();
                 drop(self.leads.changed.wait(state, at));
@@ -83,11 +82,16 @@ impl Shared {
             }
             return;
         }
-        let Some(lease) = lead.lease else { return };
+        // No lease any more: only its holder's own word made it so, unless a renewal was under way.
+        let lease = lead.lease.unwrap_or(self.config.store_timeout * 4);
         // A store that hangs on one renewal mustn't cost the others their leases.
         let patience = self.config.store_timeout.min(lease / 4);
         match self.store.renew(&lead.key, lead.held, lead.lease, Instant::now() + patience) {
-            Ok(Settled::Done) => self.leads.renewed(name, lead.lease, now),
+            Ok(Settled::Done) => match self.leads.get(name) {
+                // Its holder has another in mind meanwhile, which this may have overwritten.
+                Ok(now) if now.lease != lead.lease => self.care_for(name, &now),
+                _ => self.leads.renewed(name, lead.lease, now),
+            },
             Ok(Settled::Stale) => self.lost(name),
             Err(_) => {
                 let again = from_now((lease / 8).max(Duration::from_millis(10)));
@@ -101,13 +105,17 @@ impl Shared {
         }
     }
 
-    /// Another process took over, or the record is gone. One that is settling right now learns it
-    /// from the store itself.
+    /// Another process took over, or the record is gone, or settled without our having heard so. One
+    /// that is settling, or tried to, learns what it is from the store itself; its followers look too.
     fn lost(&self, name: u64) {
-        if self.leads.get(name).is_ok_and(|lead| !lead.settling)
-            && let Some(flight) = self.leads.remove(name)
-        {
-            self.pass_on(flight);
+        match self.leads.get(name) {
+            Ok(lead) if lead.settling => {}
+            Ok(lead) if lead.unsure => self.hand_on(name),
+            _ => {
+                if let Some(flight) = self.leads.remove(name) {
+                    self.pass_on(flight);
+                }
+            }
         }
     }
 

@@ -291,10 +291,9 @@ impl Store for MemoryStore {
     }
 
     fn withdraw(&self, key: &RecordKey, token: Token, at: Instant) -> Result<(), Error> {
-        let held = self.with(|state| state.rows.get(&key.id()).map(|row| row.held))?;
-        if let Some(held) = held.filter(|held| held.token == token) {
-            let release = Release::Cancel { successor: false, keep: Duration::ZERO };
-            let _ = self.release(key, held, release, at)?;
+        let row = |state: &mut State| state.rows.get(&key.id()).map(|row| (row.attempt, row.held));
+        if let Some(held) = self.with(row)?.filter(|(_, held)| held.token == token) {
+            let _ = self.release(key, held.1, Release::of_withdrawn(held.0), at)?;
         }
         Ok(())
     }

@@ -121,7 +121,9 @@ pub trait Store: Any + Send + Sync + fmt::Debug {
         deadline: Instant,
     ) -> Result<Settled, Error>;
 
-    /// Gives back a claim whose answer was lost, if it was made: known by its token alone.
+    /// Gives back a claim whose answer was lost, if it was made: known by its token alone. A first
+    /// attempt's record goes; a later attempt's is left as if abandoned
+    /// ([`Release::of_withdrawn`]), for what it took over may have happened.
     fn withdraw(&self, key: &RecordKey, token: Token, deadline: Instant) -> Result<(), Error>;
 
     /// Drops a completed or released record; one in progress is left. Answers whether there was one.
@@ -239,6 +241,17 @@ pub enum Release {
     },
     /// It may have happened: as if the lease had passed.
     Abandon,
+}
+
+impl Release {
+    /// How a claim is withdrawn that nobody knows of.
+    pub const fn of_withdrawn(attempt: u32) -> Self {
+        if attempt > 1 {
+            Self::Abandon
+        } else {
+            Self::Cancel { successor: false, keep: Duration::ZERO }
+        }
+    }
 }
 
 /// What became of a settle, a renewal, a checkpoint or a release.
