@@ -25,10 +25,35 @@ need curl command -v curl
 need git command -v git
 need python3 command -v python3
 need python3-venv python3 -c 'import ensurepip, venv'
+need postgresql sh -c 'command -v initdb || ls /usr/lib/postgresql/*/bin/initdb'
+need postgresql-client command -v psql
+need redis-server command -v redis-server
+need redis-tools command -v redis-cli
+need memcached command -v memcached
+need procps command -v pgrep
 if [[ $suite == verify ]]; then
     need valgrind command -v valgrind
     need llvm command -v llvm-symbolizer
 fi
+
+as_root() { if ((EUID == 0)); then "$@"; else sudo "$@"; fi; }
+
+# install_packages PACKAGE...: no server among them is started, now or with the machine. The tests have their own.
+install_packages() (
+    ours=(/etc/postgresql-common/createcluster.d/onceflight.conf)
+    trap 'as_root rm -f "${ours[@]}"' EXIT
+    echo create_main_cluster=false | as_root install -D -m 644 /dev/stdin "${ours[0]}"
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        ours+=("$policy")
+        printf '#!/bin/sh\nexit 101 # start nothing\n' | as_root install -m 755 /dev/stdin "$policy"
+    fi
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+    for package; do
+        [[ $package != @(redis-server|memcached) ]] || as_root update-rc.d "$package" disable
+    done
+)
 
 if ((${#missing[@]})); then
     echo "installing: ${missing[*]}"
@@ -36,10 +61,7 @@ if ((${#missing[@]})); then
         echo "setup: no apt-get here; install the like of these yourself: ${missing[*]}" >&2
         exit 1
     fi
-    sudo=()
-    ((EUID == 0)) || sudo=(sudo)
-    "${sudo[@]}" apt-get update -q
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+    install_packages "${missing[@]}"
 fi
 
 if ! command -v cargo >/dev/null; then

@@ -48,10 +48,10 @@ impl Default for Config {
 }
 
 /// How long a lead that was lost or cancelled is remembered for its successor: as long as a response
-/// would be; but where responses aren't kept, its fingerprint, attempt and checkpoint still are.
+/// would be. Where responses aren't kept, its fingerprint, attempt and checkpoint still are.
 pub(super) fn remembered(ttl: Duration) -> Duration {
-    const LEAST: Duration = Duration::from_secs(60);
-    ttl.max(LEAST)
+    const NOTHING_KEPT: Duration = Duration::from_secs(60);
+    if ttl.is_zero() { NOTHING_KEPT } else { ttl }
 }
 
 /// A lease as stores have it: `Duration::MAX` doesn't end.

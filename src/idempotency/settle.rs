@@ -131,7 +131,7 @@ impl Shared {
 
     /// Whether it still has anything to settle, as far as this process knows.
     pub fn is_live(&self, name: u64) -> bool {
-        self.leads.get(name).is_ok()
+        !self.forked() && self.leads.get(name).is_ok()
     }
 
     /// Not to be shared: followers here do their own work, those elsewhere lead one by one.

@@ -90,7 +90,9 @@ impl Shared {
             Ok(Settled::Done) => match self.leads.get(name) {
                 // Its holder has another in mind meanwhile, which this may have overwritten.
                 Ok(now) if now.lease != lead.lease => self.care_for(name, &now),
-                _ => self.leads.renewed(name, lead.lease, now),
+                Ok(_) => self.leads.renewed(name, lead.lease, now),
+                // Abandoned meanwhile, and this undid it. (Nothing else that settles lets it renew.)
+                Err(_) => self.abandon_again(lead),
             },
             Ok(Settled::Stale) => self.lost(name),
             Err(_) => {
@@ -116,6 +118,12 @@ impl Shared {
                     self.pass_on(flight);
                 }
             }
+        }
+    }
+
+    fn abandon_again(&self, lead: &Leading) {
+        if self.store.release(&lead.key, lead.held, Release::Abandon, self.deadline()).is_err() {
+            self.leads.chore(Chore::Abandon(Arc::clone(&lead.key), lead.held));
         }
     }
 
