@@ -80,8 +80,10 @@ impl Shared {
         let promote = self.config.on_cancel == OnCancel::Promote;
         let flight = self.settle(name, |store, lead, deadline| {
             let waits = lead.flight.is_some_and(|flight| self.is_followed(flight));
-            let keep = remembered(lead.ttl);
-            let cancel = Release::Cancel { successor: promote && waits, keep };
+            let successor = promote && waits;
+            // Long enough for the successor's claim, however short the ttl.
+            let least = if successor { self.config.store_timeout } else { Duration::ZERO };
+            let cancel = Release::Cancel { successor, keep: remembered(lead.ttl).max(least) };
             store.release(&lead.key, lead.held, cancel, deadline)
         })?;
         up(&self.tally.cancels);
