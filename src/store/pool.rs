@@ -52,7 +52,17 @@ pub(crate) enum Failure {
     /// The connection is of no use any more: lost, or cut off in the middle of an answer.
     Broken(Error),
     /// The server said no, and its connection is as good as before.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    // to Redis that is an answer like others
     Refused(Error),
+}
+
+impl Failure {
+    /// Either's error.
+    pub(crate) fn into_error(self) -> Error {
+        let (Self::Broken(error) | Self::Refused(error)) = self;
+        error
+    }
 }
 
 impl<C> Pool<C> {
@@ -66,6 +76,7 @@ impl<C> Pool<C> {
     }
 
     /// Changes how many there may be. Nobody has one now, or there would be another borrow.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))] // Redis has pools by server, and makes them anew
     pub(crate) fn set_max(&mut self, max: usize) {
         self.state.lock().free = max.max(1);
     }
@@ -76,9 +87,7 @@ impl<C> Pool<C> {
     /// [`Store`](ErrorKind::Store): all were in use until `deadline`, or a new one can't be opened.
     /// [`Forked`](ErrorKind::Forked).
     pub(crate) fn get(&self, deadline: Instant) -> Result<Pooled<'_, C>, Error> {
-        if self.is_forked() {
-            return Err(ErrorKind::Forked.into());
-        }
+        self.check_fork()?;
         // From here on the place is given back whatever happens.
         let mut pooled = Pooled { pool: self, connection: self.take_place(deadline)? };
         if pooled.connection.is_none() {
@@ -105,12 +114,11 @@ impl<C> Pool<C> {
             }
             Err(Failure::Broken(_)) => connection.replace(deadline)?,
         }
-        act(&mut connection).map_err(|failure| match failure {
-            Failure::Refused(error) => error,
-            Failure::Broken(error) => {
+        act(&mut connection).map_err(|failure| {
+            if matches!(failure, Failure::Broken(_)) {
                 connection.broken();
-                error
             }
+            failure.into_error()
         })
     }
 
@@ -146,6 +154,14 @@ impl<C> Pool<C> {
             Some(next) => next.notify_one(),
             None => state.free += 1,
         }
+    }
+
+    /// For what its owner does without a connection.
+    ///
+    /// # Errors
+    /// [`Forked`](ErrorKind::Forked): a parent process made this.
+    pub(crate) fn check_fork(&self) -> Result<(), Error> {
+        if self.is_forked() { Err(ErrorKind::Forked.into()) } else { Ok(()) }
     }
 
     fn is_forked(&self) -> bool {

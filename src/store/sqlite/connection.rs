@@ -10,13 +10,13 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::registry::{self, Identity, Inside};
 use super::schema;
 use super::times::Times;
 use super::verbs::Verbs;
-use crate::clock::{self, NEVER};
+use crate::clock::{self, Moment};
 use crate::error::{Error, ErrorKind};
 use crate::fork;
 use crate::store::pool::Failure;
@@ -50,69 +50,64 @@ pub(super) enum Fault {
 }
 
 impl Db {
-    /// One that reads.
+    /// A connection to a file that is as it must be, or is made so.
     pub(super) fn open(place: &Arc<Place>, deadline: Instant) -> Result<Self, Error> {
-        let patience = Arc::new(AtomicU64::new(NEVER));
+        place.check()?;
         let _inside = Inside::enter();
-        let mut connection = Connection::open_with_flags(&place.path, FLAGS)
-            .map_err(|error| Fault::Sqlite(error).at(&place.path))?;
-        let until = Arc::clone(&patience);
-        let set_up = |connection: &mut Connection| {
-            connection
-                .busy_handler(Some(move |tries| wait(tries, until.load(Ordering::Relaxed))))?;
-            connection.set_prepared_statement_cache_capacity(32);
-            // A commit is on the disk before anybody is told of it.
-            connection.pragma_update(None, "synchronous", "FULL")
-        };
-        set_up(&mut connection).map_err(|error| Fault::Sqlite(error).at(&place.path))?;
-        let db = Self { connection: Some(connection), patience, place: Arc::clone(place) };
-        db.set_patience(deadline);
+        let connection = Connection::open_with_flags(&place.path, FLAGS);
+        let connection = Some(connection.map_err(|error| Fault::Sqlite(error).at(&place.path))?);
+        let patience = Arc::new(AtomicU64::new(moment(deadline)));
+        let mut db = Self { connection, patience, place: Arc::clone(place) };
+        db.set_up().map_err(|fault| fault.at(&place.path))?;
         Ok(db)
     }
 
-    /// One that writes: sees to it that the file is as it must be.
-    pub(super) fn open_writer(place: &Arc<Place>, deadline: Instant) -> Result<Self, Error> {
-        let db = Self::open(place, deadline)?;
-        let _inside = Inside::enter();
-        db.use_wal()
-            .and_then(|()| schema::prepare(db.connection()))
-            .map_err(|fault| fault.at(&place.path))?;
-        Ok(db)
+    fn set_up(&mut self) -> Result<(), Fault> {
+        if let Some(connection) = &mut self.connection {
+            let until = Arc::clone(&self.patience);
+            let busy = move |tries| wait(tries, until.load(Ordering::Relaxed));
+            connection.busy_handler(Some(busy))?;
+        }
+        let connection = self.connection();
+        connection.set_prepared_statement_cache_capacity(32);
+        // A commit is on the disk before anybody is told of it.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        self.use_wal()?;
+        schema::prepare(connection)
     }
 
-    fn connection(&self) -> &Connection {
+    pub(super) fn connection(&self) -> &Connection {
         self.connection.as_ref().expect("it is taken away only by drop")
     }
 
+    fn wait(&self, tries: i32) -> bool {
+        wait(tries, self.patience.load(Ordering::Relaxed))
+    }
+
     fn set_patience(&self, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.patience.store(clock::after(clock::span(left)), Ordering::Relaxed);
+        self.patience.store(moment(deadline), Ordering::Relaxed);
     }
 
     /// Readers don't wait for the writer then, nor it for them, and a commit is one sync.
     fn use_wal(&self) -> Result<(), Fault> {
-        let db = self.connection();
-        for tries in 0.. {
-            // Asked first: setting it takes the file for oneself alone.
-            let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-            if mode == "wal" {
-                return Ok(());
-            }
-            // SQLite doesn't call its busy handler for this.
-            match db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)) {
-                Ok(mode) if mode == "wal" => return Ok(()),
+        let mode = |pragma| self.connection().query_row(pragma, [], |row| row.get::<_, String>(0));
+        let mut tries = 0;
+        // Asked first: setting it takes the file for oneself alone.
+        while mode("PRAGMA journal_mode")? != "wal" {
+            match mode("PRAGMA journal_mode = WAL") {
+                Ok(mode) if mode == "wal" => {}
                 Ok(mode) => {
                     return Err(Fault::Ours(Error::store(format!(
                         "{} can't be used: its journal mode is {mode} and can't be made WAL; use a file on a local disk",
                         self.place.path.display()
                     ))));
                 }
-                Err(error)
-                    if is_busy(&error) && wait(tries, self.patience.load(Ordering::Relaxed)) => {}
+                // SQLite doesn't call its busy handler for this.
+                Err(error) if is_busy(&error) && self.wait(tries) => tries += 1,
                 Err(error) => return Err(error.into()),
             }
         }
-        unreachable!("the loop has no end")
+        Ok(())
     }
 
     /// Looks at records. One statement: each sees the file as it is at one moment.
@@ -136,16 +131,22 @@ impl Db {
     ) -> Result<T, Failure> {
         let _inside = Inside::enter();
         self.set_patience(deadline);
-        let transact = || {
-            let db = self.connection();
-            let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
-            // The lock may have been long in coming: what time it is counts from here.
-            let done = act(&Verbs { db, times: Times::now(self.place.boot) })?;
-            transaction.commit()?;
-            Ok(done)
-        };
-        self.place.check().map_err(Failure::Broken)?;
-        transact().map_err(|fault: Fault| fault.failure(&self.place.path))
+        self.place.check().map_err(Failure::Refused)?;
+        self.transact(act).map_err(|fault| fault.failure(&self.place.path))
+    }
+
+    fn transact<T>(&self, act: impl FnOnce(&Verbs<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+        let db = self.connection();
+        let say = |sql| db.prepare_cached(sql)?.execute([]);
+        say("BEGIN IMMEDIATE")?;
+        // The lock may have been long in coming: what time it is counts from here.
+        let done = act(&Verbs { db, times: Times::now(self.place.boot) });
+        let done = done.and_then(|done| say("COMMIT").map(|_| done).map_err(Fault::Sqlite));
+        if done.is_err() && !db.is_autocommit() {
+            // Of a connection that can't even do that, no more is asked: what failed is told.
+            let _ = say("ROLLBACK");
+        }
+        done
     }
 }
 
@@ -176,8 +177,12 @@ impl Place {
     }
 }
 
+fn moment(deadline: Instant) -> Moment {
+    clock::after(clock::span(deadline.saturating_duration_since(Instant::now())))
+}
+
 /// Waits before a lock is tried again; answers false if there is no time left.
-fn wait(tries: i32, until: clock::Moment) -> bool {
+fn wait(tries: i32, until: Moment) -> bool {
     let left = until.saturating_sub(clock::now());
     let pause = Duration::from_millis(1 << tries.clamp(0, 3));
     thread::sleep(pause.min(Duration::from_nanos(left)));
@@ -186,6 +191,11 @@ fn wait(tries: i32, until: clock::Moment) -> bool {
 
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// A reader would write, and somebody has written since it began.
+fn is_stale(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_BUSY_SNAPSHOT)
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -230,6 +240,9 @@ impl Fault {
                     ErrorKind::TooLarge,
                     "more than SQLite keeps in one value: a billion bytes",
                 );
+            }
+            Some(ErrorCode::DatabaseBusy) if is_stale(&error) => {
+                "the transaction has read what is no longer so; begin it with BEGIN IMMEDIATE"
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 "another connection had the write lock until the deadline; look for a long transaction"

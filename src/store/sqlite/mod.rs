@@ -23,8 +23,15 @@
 //! | step | is |
 //! |-|-|
 //! | `claim` | a look without the write lock; if that says that the caller may lead, or must mark the record, a transaction that has the lock from its start, looks again and acts |
-//! | settle, renewal, checkpoint, release | one statement that changes the record only if token, epoch and state are this lead's; if none did, a look whether an earlier call had |
+//! | settle, renewal, checkpoint, release | a transaction of one statement that changes the record only if token, epoch and state are this lead's; if it isn't, a look whether an earlier call did |
 //! | `listen` | a read of `onceflight_news` every 1 to 10 ms |
+//!
+//! Why a claim looks first: a replay then takes 4.6 µs and waits for nobody. The look alone takes
+//! 3.5 µs, and 5.6 µs in a transaction that has the write lock, for which it may have to wait. Why news
+//! have a table: reading it takes 1.8 µs where nothing is new, as long as `PRAGMA data_version` takes,
+//! which would only say that something, somewhere in the file, has changed. (Two-core machine, release
+//! build, the lowest of ten rounds of 20,000.) A listener hears of a completion 5 ms later as a median,
+//! and 10 ms at most if it gets a processor.
 //!
 //! *Durable*: WAL and `synchronous=FULL`, so what was acknowledged survives a crash and a power cut, if
 //! the disk does what it says. *Weaker than others*: one machine, one local disk (no network file
@@ -43,6 +50,8 @@ mod registry;
 mod row;
 mod schema;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod times;
 mod transaction;
 mod verbs;
@@ -132,7 +141,7 @@ impl SqliteStore {
             let place = Arc::new(Place { path, identity, boot, generation: fork::enrol() });
             let (for_writer, for_readers) = (Arc::clone(&place), Arc::clone(&place));
             File {
-                writer: Pool::new(1, move |deadline| Db::open_writer(&for_writer, deadline)),
+                writer: Pool::new(1, move |deadline| Db::open(&for_writer, deadline)),
                 readers: Pool::new(max_connections.saturating_sub(1), move |deadline| {
                     Db::open(&for_readers, deadline)
                 }),
@@ -140,12 +149,13 @@ impl SqliteStore {
                 _listing: listing,
             }
         })?;
-        drop(file.writer.get(Instant::now() + OPENING)?);
+        // One connection, so that what is wrong with the file is told here.
+        drop(file.readers.get(Instant::now() + OPENING)?);
         Ok(Self { file })
     }
 
-    /// [`claim`](Store::claim) as a part of `transaction`, which must be on the same file and have begun
-    /// `IMMEDIATE`: the lead is others' to see, or never was, with everything else in it. Other writers
+    /// [`claim`](Store::claim) as a part of `transaction`, which must be on the same file and
+    /// have read nothing yet, or have begun `IMMEDIATE`: the lead is others' to see, or never was, with everything else in it. Other writers
     /// of the file wait meanwhile, so it doesn't stay open over calls to other systems.
     ///
     /// # Errors
@@ -202,10 +212,8 @@ impl SqliteStore {
         transaction: &Transaction<'_>,
         act: impl FnOnce(&Verbs<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
+        self.file.readers.check_fork()?;
         let place = &self.file.place;
-        if fork::generation() != place.generation {
-            return Err(ErrorKind::Forked.into());
-        }
         if transaction.path().is_none_or(|path| Path::new(path) != place.path) {
             let detail =
                 format!("the transaction is on another file than {}", place.path.display());
@@ -321,9 +329,7 @@ impl Store for SqliteStore {
     }
 
     fn listen(&self, deadline: Instant) -> Result<Box<dyn News>, Error> {
-        if fork::generation() != self.file.place.generation {
-            return Err(ErrorKind::Forked.into());
-        }
+        self.file.readers.check_fork()?;
         Ok(Box::new(Listener::new(&self.file, deadline)?))
     }
 }

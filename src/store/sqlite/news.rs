@@ -12,8 +12,7 @@ use rusqlite::named_params;
 use super::File;
 use super::connection::Db;
 use super::statements as sql;
-use crate::error::{Error, ErrorKind};
-use crate::fork;
+use crate::error::Error;
 use crate::store::pool::Failure;
 use crate::store::{Heard, News, RecordId};
 
@@ -35,7 +34,7 @@ impl Listener {
         let read = db.read(deadline, |verbs| {
             Ok(verbs.db.prepare_cached(sql::LAST_NEWS)?.query_row([], |row| row.get(0))?)
         });
-        Ok(Self { db, read: read.map_err(error_of)?, file: Arc::clone(file) })
+        Ok(Self { db, read: read.map_err(Failure::into_error)?, file: Arc::clone(file) })
     }
 
     /// Whether there was any.
@@ -48,7 +47,7 @@ impl Listener {
             })?;
             Ok(news.collect::<Result<Vec<(i64, RecordId)>, _>>()?)
         });
-        let news = news.map_err(error_of)?;
+        let news = news.map_err(Failure::into_error)?;
         let (Some(first), Some(last)) = (news.first(), news.last()) else { return Ok(false) };
         // Older ones are dropped in time.
         if first.0 > read + 1 {
@@ -62,9 +61,7 @@ impl Listener {
 
 impl News for Listener {
     fn wait(&mut self, until: Instant, heard: &mut dyn FnMut(Heard)) -> Result<(), Error> {
-        if fork::generation() != self.file.place.generation {
-            return Err(ErrorKind::Forked.into());
-        }
+        self.file.readers.check_fork()?;
         let mut pause = Duration::from_millis(1);
         while !self.look(until, heard)? {
             let left = until.saturating_duration_since(Instant::now());
@@ -75,11 +72,5 @@ impl News for Listener {
             pause = PAUSE.min(2 * pause);
         }
         Ok(())
-    }
-}
-
-fn error_of(failure: Failure) -> Error {
-    match failure {
-        Failure::Broken(error) | Failure::Refused(error) => error,
     }
 }

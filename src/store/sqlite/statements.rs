@@ -45,6 +45,7 @@ macro_rules! held {
 /// | `:following` | NULL, or the epoch of a flight waited for |
 /// | `:take_over` | 1 or 0 |
 /// | `:lease_until`, `:ends` | when the lease ends, by `:now`'s clock and by `:wall`'s; NULL: it doesn't. A lead that is settled in the transaction that claimed needs none |
+/// | `:attempt`, `:checkpoint` | 1 and NULL, or as `look` says |
 /// | `:keep` | milliseconds that a lost lead is remembered past its lease; NULL: for ever |
 /// | `:expires` | when the response is forgotten, by `:wall`'s clock; NULL: never |
 /// | `:status`, `:body` | the response: an integer of 32 bits, and bytes |
@@ -80,7 +81,9 @@ pub struct SqliteStatements {
 pub(super) const SQL: SqliteStatements =
     SqliteStatements { look: LOOK, lead: LEAD, complete: COMPLETE, cancel: CANCEL };
 
+/// Changes nothing, and takes the write lock.
 pub(super) const LOCK: &str = "UPDATE onceflight_meta SET value = value WHERE 0";
+
 pub(super) const LOOK: &str = concat!(
     "SELECT ",
     columns!(),
@@ -140,12 +143,14 @@ pub(super) const CANCEL: &str = concat!("DELETE FROM onceflight_records WHERE ",
 /// Which lead a record is of: asked where a statement found none to change.
 pub(super) const HOLDER: &str = "SELECT token, epoch, state FROM onceflight_records WHERE id = :id";
 
-pub(super) const FORGET: &str =
-    "DELETE FROM onceflight_records WHERE id = :id AND scope = :scope AND key = :key AND state <> 1
+pub(super) const CLAIMED: &str =
+    "SELECT epoch, attempt FROM onceflight_records WHERE id = :id AND token = :token";
+
+pub(super) const FORGET: &str = "DELETE FROM onceflight_records WHERE id = :id AND state <> 1
     RETURNING NOT (expires IS NOT NULL AND expires <= :wall)";
 
-pub(super) const EVICT: &str =
-    "DELETE FROM onceflight_records WHERE id = :id AND scope = :scope AND key = :key";
+/// Of that id alone: the way out for one that is corrupt.
+pub(super) const EVICT: &str = "DELETE FROM onceflight_records WHERE id = :id";
 
 pub(super) const READ: &str = concat!(
     "SELECT ",

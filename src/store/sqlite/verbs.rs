@@ -224,28 +224,27 @@ impl Verbs<'_> {
     }
 
     pub(super) fn withdraw(&self, key: &RecordKey, token: Token) -> Result<(), Fault> {
-        if let Some((held, _)) = self.holder(key.id())?.filter(|(held, _)| held.token == token) {
-            let release = Release::Cancel { successor: false, keep: Duration::ZERO };
-            let _ = self.release(key, held, release)?;
+        let parameters = named_params! {":id": key.id().0, ":token": token.0};
+        let claimed = self
+            .db
+            .prepare_cached(sql::CLAIMED)?
+            .query_row(parameters, |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
+        if let Some((epoch, attempt)) = claimed.optional()? {
+            let held = Held { token, epoch: epoch.cast_unsigned() };
+            let _ = self.release(key, held, Release::of_withdrawn(attempt))?;
         }
         Ok(())
     }
 
     pub(super) fn forget(&self, key: &RecordKey) -> Result<bool, Fault> {
-        let lasted = self.db.prepare_cached(sql::FORGET)?.query_row(
-            named_params! {
-                ":id": key.id().0, ":scope": key.scope(), ":key": key.key(), ":wall": self.times.wall,
-            },
-            |row| row.get(0),
-        );
+        let parameters = named_params! {":id": key.id().0, ":wall": self.times.wall};
+        let lasted = self.db.prepare_cached(sql::FORGET)?.query_row(parameters, |row| row.get(0));
         Ok(lasted.optional()?.unwrap_or(false))
     }
 
     pub(super) fn evict(&self, key: &RecordKey) -> Result<bool, Fault> {
-        let changed = self
-            .db
-            .prepare_cached(sql::EVICT)?
-            .execute(named_params! {":id": key.id().0, ":scope": key.scope(), ":key": key.key()})?;
+        let changed =
+            self.db.prepare_cached(sql::EVICT)?.execute(named_params! {":id": key.id().0})?;
         Ok(changed == 1)
     }
 
