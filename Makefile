@@ -3,7 +3,8 @@
 # make header    include/onceflight.h anew from src/ffi
 # make install   headers, libraries, pkg-config and CMake files into PREFIX (/usr/local), under DESTDIR if given
 # make wheel     the Python wheel, in python/dist
-# make test      every test that needs only stable Rust, gcc, cmake and Python; installs what is missing
+# make test      every test that needs only stable Rust, gcc, cmake, Python and the stores' servers; installs
+#                what is missing, and runs private servers
 # make verify    sanitizers, valgrind, the models' controls, the oldest Rust
 # make soak      the long runs: 100,000 schedules a model, half an hour of stress, and repetition
 # make clean     everything that was built
@@ -11,13 +12,15 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
+# The C ABI, with every store.
+FEATURES = capi,stores
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
 
 lib:
-	$(CARGO) rustc --lib --release --features capi --crate-type cdylib,staticlib
+	$(CARGO) rustc --lib --release --features $(FEATURES) --crate-type cdylib,staticlib
 
 header:
 	ONCEFLIGHT_HEADER_OUT=$(CURDIR)/include/onceflight.h $(CARGO) build --lib --features capi

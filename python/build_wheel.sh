@@ -12,7 +12,7 @@ python=${PYTHON:-python3}
 
 library=${ONCEFLIGHT_LIBRARY:-}
 if [ -z "$library" ]; then
-    (cd "$here/.." && cargo rustc --lib --release --features capi --crate-type cdylib,staticlib)
+    (cd "$here/.." && cargo rustc --lib --release --features capi,stores --crate-type cdylib,staticlib)
     library=${CARGO_TARGET_DIR:-$here/../target}/release/libonceflight.so
 fi
 

@@ -5,7 +5,9 @@
 # ONCEFLIGHT_SEED        what they are drawn from (another each time, and printed)
 # ONCEFLIGHT_STRESS      seconds of stress (1800)
 # ONCEFLIGHT_REPEAT      how often every other test is repeated (20)
-. "$(dirname "$0")/steps.sh"
+cd "$(dirname "$0")/.."
+[[ -n ${ONCEFLIGHT_TEST_SERVERS:-} ]] || exec scripts/servers.sh run scripts/soak.sh "$@"
+. scripts/steps.sh
 
 export ONCEFLIGHT_STRESS=${ONCEFLIGHT_STRESS:-1800}
 export ONCEFLIGHT_SEED=${ONCEFLIGHT_SEED:-$SRANDOM}
@@ -21,7 +23,7 @@ step lib make lib
 unset ONCEFLIGHT_STRESS
 # More threads than cores, and another order each time: what only luck kept apart meets.
 for ((run = 1; run <= repeat; run++)); do
-    step "rust-$run" cargo test --locked --no-fail-fast --release --features capi --lib --tests -- --test-threads 16
+    step "rust-$run" cargo test --locked --no-fail-fast --release --features capi,stores --lib --tests -- --test-threads 16
     step "c-and-python-$run" ffi-tests/run.sh --lib-dir "$TARGET/release"
 done
 finish

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Every test that needs only stable Rust, gcc, cmake and Python: `make test`.
-. "$(dirname "$0")/steps.sh"
+# Every test that needs only stable Rust, gcc, cmake, Python and the stores' servers: `make test`.
+# The servers are private ones, started here and stopped at the end.
+cd "$(dirname "$0")/.."
+[[ -n ${ONCEFLIGHT_TEST_SERVERS:-} ]] || exec scripts/servers.sh run scripts/test.sh "$@"
+. scripts/steps.sh
 
 # An installation in a place of its own, and programs built from it alone.
 install_tests() {
@@ -12,11 +15,15 @@ install_tests() {
 
 step format cargo fmt --check
 step clippy cargo clippy --locked --all-targets -- -D warnings
-step clippy-capi cargo clippy --locked --all-targets --features capi -- -D warnings
+step clippy-all cargo clippy --locked --all-targets --features capi,stores -- -D warnings
+for feature in capi store sqlite postgres redis memcached; do
+    step "clippy-$feature" cargo clippy --locked --lib --features $feature -- -D warnings
+done
 step docs env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-step docs-capi env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --features capi
+step docs-all env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --features capi,stores
 step rust cargo test --locked --no-fail-fast
-step rust-capi cargo test --locked --no-fail-fast --features capi
+step servers scripts/servers_test.sh
+step rust-all cargo test --locked --no-fail-fast --features capi,stores
 # The library's own assertions watch the models too; LTO would only make them slow to build.
 step models env RUSTFLAGS="--cfg onceflight_shuttle -D warnings" CARGO_TARGET_DIR="$TARGET/models" \
     CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_LTO=off \

@@ -37,7 +37,7 @@
 #[cfg(feature = "memcached")]
 mod memcached;
 mod memory;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -55,6 +55,8 @@ use std::time::{Duration, Instant};
 
 pub use memory::MemoryStore;
 pub use record::{Held, Record, RecordId, RecordKey, RecordState, Response, Token};
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStatements, SqliteStore};
 pub use transaction::Transaction;

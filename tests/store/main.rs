@@ -29,6 +29,14 @@ mod processes;
 #[cfg_attr(not(feature = "stores"), allow(dead_code))]
 mod proxy;
 
+#[cfg(feature = "redis")]
+mod redis_records;
+#[cfg(feature = "redis")]
+mod redis_servers;
+#[cfg(feature = "redis")]
+mod redis_topology;
+#[cfg(feature = "redis")]
+mod redis_wire;
 #[cfg(feature = "sqlite")]
 mod sqlite_file;
 #[cfg(all(feature = "sqlite", unix))]

@@ -1,0 +1,30 @@
+-- how: cancel, or abandon. An epoch of '' withdraws this token's claim, whatever its epoch was: a first attempt is
+-- cancelled, a later one abandoned, since what it took over may have happened.
+
+local token, epoch, how, successor, keep, channel = unpack(ARGV)
+
+if not row then
+  return 'done'
+end
+if row.token ~= token or (row.epoch ~= epoch and epoch ~= '') then
+  return 'stale'
+end
+if row.state ~= 'in_progress' then
+  return row.state == 'released' and 'done' or 'stale'
+end
+if epoch == '' and row.attempt > 1 then
+  how = 'abandon'
+end
+if row.watched then
+  tell(channel)
+end
+if how == 'abandon' then
+  redis.call('HSET', KEYS[1], 'lease', now, 'watched', 0)
+elseif successor == '1' or redis.call('HEXISTS', KEYS[1], 'checkpoint') == 1 then
+  local expires = now + keep
+  redis.call('HSET', KEYS[1], 'state', 'released', 'expires', expires, 'watched', 0)
+  drop_after(expires)
+else
+  redis.call('DEL', KEYS[1])
+end
+return 'done'
