@@ -179,16 +179,15 @@ pub unsafe extern "C" fn onceflight_begin(
     lead: *mut onceflight_lead,
     response: *mut *mut onceflight_response,
 ) -> i32 {
-    let given = !table.is_null() && (key_len == 0 || !key.is_null());
-    if given && !lead.is_null() && !response.is_null() {
+    if !table.is_null() && !key.is_null() && !lead.is_null() && !response.is_null() {
         // The usual case has no shell: there is nothing in it that could fail or unwind.
         // SAFETY: none is NULL; the caller's table, key and out-parameters, for this call.
         unsafe {
             if let Table::Memory(memory) = &(*table).0
                 && key_len <= memory.lengths.key
             {
-                let key = if key_len == 0 { &[] } else { std::slice::from_raw_parts(key, key_len) };
-                let (given, usual) = (memory.given(key), &memory.inner.usual);
+                let given = memory.given(std::slice::from_raw_parts(key, key_len));
+                let usual = &memory.inner.usual;
                 match memory.inner.begin_at_once(&given, usual, None, None, Response::clone) {
                     AtOnce::Lead(id) => {
                         lead.write(id);

@@ -54,20 +54,29 @@ impl BytesKey {
 
     #[inline(always)]
     fn write(key: &[u8], place: &mut Option<Self>) {
-        if key.len() <= SHORT {
-            #[allow(clippy::cast_possible_truncation)] // it is short
-            let len = key.len() as u8;
-            let mut bytes = [0; SHORT];
+        if key.len() > SHORT {
+            return Self::write_long(key, place);
+        }
+        if !matches!(place, Some(Self(Stored::Short { .. }))) {
+            Self::make_short(place);
+        }
+        // Over the key of the flight before: what stands behind the end of this one is nobody's.
+        if let Some(Self(Stored::Short { len, bytes })) = place {
             if let Ok(key) = <&[u8; 16]>::try_from(key) {
                 // The length of request keys: a copy of a known length is no call.
                 bytes[..16].copy_from_slice(key);
             } else {
                 bytes[..key.len()].copy_from_slice(key);
             }
-            *place = Some(Self(Stored::Short { len, bytes }));
-        } else {
-            Self::write_long(key, place);
+            #[allow(clippy::cast_possible_truncation)] // it is short
+            let length = key.len() as u8;
+            *len = length;
         }
+    }
+
+    #[cold]
+    fn make_short(place: &mut Option<Self>) {
+        *place = Some(Self(Stored::Short { len: 0, bytes: [0; SHORT] }));
     }
 
     fn write_long(key: &[u8], place: &mut Option<Self>) {

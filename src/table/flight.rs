@@ -38,7 +38,7 @@ impl Terms {
     /// Whether they say nothing but what the table says anyway; and the thread.
     #[inline]
     pub fn are(&self, usual: &Terms) -> bool {
-        self.lease == usual.lease && self.ttl == usual.ttl && !self.recover
+        self.lease == usual.lease && self.ttl == usual.ttl && self.recover == usual.recover
     }
 }
 
