@@ -30,6 +30,13 @@ pub(crate) fn after(span: Span) -> Moment {
     if span == ENDLESS { NEVER } else { now().saturating_add(span) }
 }
 
+/// As [`after`], for what speaks of `Instant`s; a time too far away is a century from now.
+#[cfg(feature = "store")]
+pub(crate) fn instant_after(time: Duration) -> std::time::Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    std::time::Instant::now() + time.min(CENTURY)
+}
+
 /// Whether `deadline` has come. [`NEVER`] costs no look at the clock.
 pub(crate) fn passed(deadline: Moment) -> bool {
     deadline != NEVER && now() >= deadline

@@ -65,7 +65,7 @@ impl ErrorKind {
             }
             Self::Store => "the store failed or can't be reached; nothing was executed on its word",
             Self::Unknown => {
-                "an earlier attempt may have happened; find out, then begin with the recover flag, or forget the key"
+                "an earlier attempt may have happened; find out, then begin with the recover flag, or drop the key (forget; over a store evict)"
             }
             Self::Unsupported => "not in this build",
         }

@@ -124,6 +124,11 @@ impl Durable {
         Ok(Self { shared: Shared::new(store::open(url)?, config), lengths })
     }
 
+    /// For what may block at the store: the table may be freed meanwhile.
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     fn asking(&self, parsed: &Parsed<'_>) -> Result<Asking, Error> {
         let lease = parsed.lease.map(|lease| (lease != clock::FOREVER).then_some(lease));
         Ok(Asking {
@@ -235,7 +240,7 @@ impl Table {
             }
             #[cfg(feature = "store")]
             Self::Store(table) => {
-                table.shared.complete(lead, &store::Response::new(status, data), ttl)
+                table.shared().complete(lead, &store::Response::new(status, data), ttl)
             }
         }
     }
@@ -252,9 +257,9 @@ impl Table {
             }
             #[cfg(feature = "store")]
             Self::Store(table) => match how {
-                Settle::Cancel => table.shared.cancel(lead),
-                Settle::Abandon => table.shared.abandon(lead),
-                Settle::Decline => table.shared.decline(lead),
+                Settle::Cancel => table.shared().cancel(lead),
+                Settle::Abandon => table.shared().abandon(lead),
+                Settle::Decline => table.shared().decline(lead),
             },
         }
     }
@@ -266,7 +271,7 @@ impl Table {
                 table.inner.renew(LeadRef::named(lead), lease)
             }
             #[cfg(feature = "store")]
-            Self::Store(table) => table.shared.renew(lead, lease),
+            Self::Store(table) => table.shared().renew(lead, lease),
         }
     }
 
@@ -274,7 +279,7 @@ impl Table {
         match self {
             Self::Memory(table) => table.inner.set_checkpoint(LeadRef::named(lead), data),
             #[cfg(feature = "store")]
-            Self::Store(table) => table.shared.checkpoint(lead, data),
+            Self::Store(table) => table.shared().checkpoint(lead, data),
         }
     }
 
@@ -298,7 +303,10 @@ impl Table {
         match self {
             Self::Memory(table) => table.inner.forget(&table.given(key)),
             #[cfg(feature = "store")]
-            Self::Store(table) => table.shared.forget(&table.key(key)?),
+            Self::Store(table) => {
+                let key = table.key(key)?;
+                table.shared().forget(&key)
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 //! the only difference is whether it waits in `following` and `watching`, or comes back when rung.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::builder::remembered;
@@ -128,7 +129,7 @@ impl Drop for Turn {
 
 impl Attempt {
     pub fn new(shared: &Arc<Shared>, asking: Asking, waker: Option<Arc<dyn Waker>>) -> Self {
-        let flight = frame(&asking);
+        let flight = frame(&asking, shared.freshness(&asking.key).load(Ordering::Acquire));
         Self {
             hash: shared.hasher.hash_bytes(&flight),
             deadline: clock::after(clock::span(asking.timeout)),
@@ -357,10 +358,10 @@ impl Attempt {
     fn store_deadline(&self) -> Instant {
         let most = self.shared.config.store_timeout;
         if self.asking.timeout.is_zero() || self.deadline == NEVER {
-            return Instant::now() + most;
+            return clock::instant_after(most);
         }
         let left = Duration::from_nanos(self.deadline.saturating_sub(clock::now()));
-        Instant::now() + most.min(left.max(A_LOOK))
+        clock::instant_after(most.min(left.max(A_LOOK)))
     }
 
     fn lead(&self, turn: Turn, grant: Grant, sent: Moment) -> Result<Begun, Error> {
@@ -444,12 +445,14 @@ fn fail(shared: &Shared, turn: Turn, error: Error) -> (State, Next) {
     done(Err(error))
 }
 
-/// Scope, key and fingerprint as one string of bytes: lengths first, so that no two are alike.
-fn frame(asking: &Asking) -> Box<[u8]> {
+/// Scope, key and fingerprint as one string of bytes: lengths first, so that no two are alike. Which
+/// flights may be joined is told apart by `freshness`.
+fn frame(asking: &Asking, freshness: u64) -> Box<[u8]> {
     let key = &asking.key;
     let mark = asking.fingerprint.as_deref();
-    let len = 17 + key.scope().len() + key.key().len() + mark.map_or(0, <[u8]>::len);
+    let len = 25 + key.scope().len() + key.key().len() + mark.map_or(0, <[u8]>::len);
     let mut framed = Vec::with_capacity(len);
+    framed.extend_from_slice(&freshness.to_le_bytes());
     for part in [key.scope(), key.key()] {
         framed.extend_from_slice(&(part.len() as u64).to_le_bytes());
         framed.extend_from_slice(part);

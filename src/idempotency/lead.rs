@@ -132,7 +132,7 @@ impl<'t> Lead<'t> {
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         if !self.shared.forked() {
-            self.shared.give_up(self.name);
+            self.shared.give_up(self.name, self.shared.last_deadline());
         }
     }
 }

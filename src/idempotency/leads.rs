@@ -10,7 +10,7 @@
 //!
 //! Lock order: this lock is a leaf, but for a watcher's.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,13 +61,16 @@ pub(super) struct State {
     leads: HashMap<u64, Leading>,
     /// When which lead needs care.
     due: BTreeSet<(Moment, u64)>,
-    pub chores: Vec<Chore>,
+    pub chores: VecDeque<Chore>,
     pub chores_at: Moment,
     pub purge_at: Moment,
     /// Whether the upkeep has its thread.
     pub running: bool,
     pub closed: bool,
 }
+
+/// A heart doesn't beat faster, however short the lease.
+const LEAST_BEAT: Duration = Duration::from_millis(10);
 
 /// More than that are left to their leases.
 const CHORES: usize = 4096;
@@ -127,12 +130,12 @@ impl Leads {
         });
     }
 
-    /// The lead is over. Answers which local flight it led last.
-    pub fn remove(&self, name: u64) -> Option<u64> {
+    /// The lead is over. Answers which local flight it led last, and its epoch.
+    pub fn remove(&self, name: u64) -> Option<(u64, u64)> {
         let mut state = self.lock();
         let lead = state.leads.remove(&name)?;
         state.due.remove(&(lead.care_at, name));
-        lead.flight
+        lead.flight()
     }
 
     /// A live lead, as it stands.
@@ -177,11 +180,33 @@ impl Leads {
     pub fn chore(&self, chore: Chore) {
         let mut state = self.lock();
         if state.chores.len() < CHORES {
-            state.chores.push(chore);
+            state.chores.push_back(chore);
             state.chores_at = clock::now();
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Takes out the leads of a key whose record was dropped. Answers the local flights they led.
+    pub fn evict(&self, key: &RecordKey) -> Vec<(u64, u64)> {
+        let mut state = self.lock();
+        let State { leads, due, .. } = &mut *state;
+        let evicted = leads.extract_if(|_, lead| *lead.key == *key);
+        evicted
+            .filter_map(|(name, lead)| {
+                due.remove(&(lead.care_at, name));
+                lead.flight()
+            })
+            .collect()
+    }
+
+    /// Takes a lead's local flight from it. Answers that, and its epoch.
+    pub fn part(&self, name: u64) -> Option<(u64, u64)> {
+        let mut state = self.lock();
+        let lead = state.leads.get_mut(&name)?;
+        let flight = lead.flight();
+        lead.flight = None;
+        flight
     }
 
     /// All of them, for the table's end.
@@ -216,10 +241,14 @@ impl State {
         self.leads.is_empty()
     }
 
+    /// When the next lead needs care.
+    pub fn care_at(&self) -> Moment {
+        self.due.first().map_or(NEVER, |(at, _)| *at)
+    }
+
     /// When something is to be done.
     pub fn wake_at(&self) -> Moment {
-        let due = self.due.first().map_or(NEVER, |(at, _)| *at);
-        due.min(self.chores_at).min(self.purge_at)
+        self.care_at().min(self.chores_at).min(self.purge_at)
     }
 }
 
@@ -242,10 +271,15 @@ impl Leading {
         }
     }
 
+    /// Its local flight, and its epoch.
+    fn flight(&self) -> Option<(u64, u64)> {
+        self.flight.map(|flight| (flight, self.held.epoch))
+    }
+
     /// Half a lease from `from` on if its heart beats; the end of the lease if not.
     fn next_care(&self, from: Moment) -> Moment {
         let Some(lease) = self.lease else { return NEVER };
-        let half = from.saturating_add(clock::span(lease) / 2);
+        let half = from.saturating_add(clock::span((lease / 2).max(LEAST_BEAT)));
         if half < self.beats_until { half } else { self.lease_until }
     }
 }

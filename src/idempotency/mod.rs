@@ -162,7 +162,7 @@ impl IdempotencyTable {
     /// on. Answers whether there was one.
     pub fn evict(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let key = self.record_key(key.as_ref())?;
-        self.ask(|store, deadline| store.evict(&key, deadline))
+        self.shared.evict(&key)
     }
 
     /// For operators: drops at most `max` records that expired some seconds ago, of all scopes. A

@@ -5,24 +5,28 @@
 //! | queued | in the job | a worker taking it |
 //! | worked on | the worker has it | an outcome; or nothing more to do until it is rung: parked |
 //! | parked | in the job | a ring, or its time: queued |
-//! | told | gone | the event being read; or, a lead that nobody reads, its offer lapsing: queued, at the back of the line |
+//! | told | gone, or a worker has what is left of it | the event being read; or, a lead that nobody reads, its offer lapsing: queued, at the back of the line |
 //! | left | dropped by a worker, a lead passed on | |
+//!
+//! Workers may hang in the store; one thread, which never calls it, keeps the times: so a deadline
+//! that passes and a table that closes are told at once, whatever the store does. What a worker comes
+//! back with after that is dropped, or passed on.
 //!
 //! Lock order: a job → the workers' book. A queue is rung with neither held.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::attempt::{Asking, Attempt, Begun};
 use super::shared::Shared;
-use crate::clock::{self, Moment, NEVER};
+use crate::clock::{self, FOREVER, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::signals;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex};
 use crate::table::internal::Waker;
 
-/// As many calls to the store at once: waiting takes no thread, only claiming does.
+/// As many calls to the store at once: waiting takes no thread, only asking does.
 const MOST: usize = 8;
 
 /// The threads that do a table's store work for callers that don't block.
@@ -32,17 +36,22 @@ pub(super) struct Workers(Arc<Book>);
 #[derive(Default)]
 struct Book {
     page: Mutex<Page>,
-    changed: Condvar,
+    /// For workers.
+    queued: Condvar,
+    /// For the keeper of the times.
+    timed: Condvar,
 }
 
 #[derive(Default)]
 struct Page {
     queue: VecDeque<Arc<Job>>,
-    /// Parked jobs that want a look though nobody rings, and leads on offer.
-    timed: BTreeMap<(Moment, u64), Weak<Job>>,
+    /// Each job at most once.
+    times: BTreeMap<(Moment, u64), Weak<Job>>,
+    jobs: HashMap<u64, Weak<Job>>,
     next: u64,
-    threads: usize,
+    workers: usize,
     idle: usize,
+    keeper: bool,
     closed: bool,
 }
 
@@ -52,7 +61,9 @@ pub(crate) struct Pending(Arc<Job>);
 struct Job {
     shared: Arc<Shared>,
     asking: Asking,
+    /// The caller's own deadline.
     until: Moment,
+    number: u64,
     state: Mutex<Work>,
     /// The queue's.
     bell: Arc<dyn Waker>,
@@ -63,13 +74,15 @@ struct Job {
 struct Work {
     attempt: Option<Attempt>,
     outcome: Option<Result<Begun, Error>>,
-    /// Until when an outcome that is a lead waits to be read.
-    offered_until: Moment,
+    /// When it wants to be looked at though nobody rings.
+    time: Option<Moment>,
     queued: bool,
     /// A worker has the attempt.
     busy: bool,
     /// It was rung meanwhile.
     again: bool,
+    /// Its outcome is final: whatever a worker still comes back with is nobody's.
+    over: bool,
     left: bool,
 }
 
@@ -79,7 +92,7 @@ struct Rouse(Weak<Job>);
 impl Waker for Rouse {
     fn wake(&self) {
         if let Some(job) = self.0.upgrade() {
-            job.queue();
+            job.queue(&mut job.state.lock());
         }
     }
 }
@@ -92,12 +105,20 @@ impl Pending {
         bell: Arc<dyn Waker>,
     ) -> Result<Self, Error> {
         shared.check_fork()?;
-        let until = clock::after(clock::span(asking.timeout));
-        let shared = Arc::clone(shared);
-        let job = Arc::new(Job { shared, asking, until, state: Mutex::default(), bell });
-        job.state.lock().attempt = Some(job.attempt(job.asking.timeout));
-        job.shared.workers.0.enough_threads(true)?;
-        job.queue();
+        let until = if asking.timeout.is_zero() {
+            NEVER // It doesn't wait, and so isn't cut short: one look.
+        } else {
+            clock::after(clock::span(asking.timeout))
+        };
+        let (shared, state) = (Arc::clone(shared), Mutex::default());
+        let number = shared.workers.0.number()?;
+        let job = Arc::new(Job { shared, asking, until, number, state, bell });
+        job.shared.workers.0.enter(&job)?;
+        let mut work = job.state.lock();
+        work.attempt = Some(job.attempt(job.asking.timeout));
+        job.set_time(&mut work, until);
+        job.queue(&mut work);
+        drop(work);
         Ok(Self(job))
     }
 
@@ -111,7 +132,10 @@ impl Pending {
         if let Err(error) = self.0.shared.check_fork() {
             return Some(Err(error));
         }
-        self.0.state.lock().outcome.take()
+        let mut work = self.0.state.lock();
+        let outcome = work.outcome.take()?;
+        work.over = true;
+        Some(outcome)
     }
 }
 
@@ -121,9 +145,15 @@ impl Drop for Pending {
             std::mem::forget(Arc::clone(&self.0));
             return;
         }
-        self.0.state.lock().left = true;
-        // Not here: passing a lead on is a call to the store.
-        self.0.queue();
+        let mut work = self.0.state.lock();
+        work.left = true;
+        // Not here: dropping an attempt may wake others, and passing a lead on is a call to the store.
+        if work.attempt.is_some() || work.outcome.is_some() {
+            self.0.queue(&mut work);
+        }
+        self.0.set_time(&mut work, NEVER);
+        drop(work);
+        self.0.shared.workers.0.leave(self.0.number);
     }
 }
 
@@ -133,8 +163,7 @@ impl Job {
         Attempt::new(&self.shared, asking, Some(Arc::new(Rouse(Arc::downgrade(self)))))
     }
 
-    fn queue(self: &Arc<Self>) {
-        let mut work = self.state.lock();
+    fn queue(self: &Arc<Self>, work: &mut Work) {
         if work.busy {
             work.again = true;
         } else if !work.queued {
@@ -143,117 +172,199 @@ impl Job {
         }
     }
 
+    /// Has it looked at when that time comes, and no other.
+    fn set_time(self: &Arc<Self>, work: &mut Work, at: Moment) {
+        let before = std::mem::replace(&mut work.time, (at != NEVER).then_some(at));
+        if before != work.time {
+            self.shared.workers.0.retime(before, work.time, self);
+        }
+    }
+
     /// A worker's turn at it.
     fn work(self: &Arc<Self>) {
-        let mut attempt = {
-            let mut work = self.state.lock();
-            work.queued = false;
-            if work.left {
-                let (attempt, outcome) = (work.attempt.take(), work.outcome.take());
-                drop(work);
-                drop(attempt);
-                if let Some(Ok(Begun::Lead(name))) = outcome {
-                    self.shared.pass(name);
-                }
-                return;
-            }
-            let Some(attempt) = work.attempt.take() else { return };
-            work.busy = true;
-            work.again = false;
-            attempt
-        };
+        let mut work = self.state.lock();
+        work.queued = false;
+        if work.left || work.over {
+            let attempt = work.attempt.take();
+            let unread = if work.left { work.outcome.take() } else { None };
+            drop(work);
+            drop(attempt);
+            return self.discard(unread.as_ref());
+        }
+        let Some(mut attempt) = work.attempt.take() else { return };
+        (work.busy, work.again) = (true, false);
+        drop(work);
         let outcome = attempt.step();
         let mut work = self.state.lock();
         work.busy = false;
         let Some(outcome) = outcome else {
-            let at = attempt.look_at();
+            self.set_time(&mut work, attempt.look_at().min(self.until));
             work.attempt = Some(attempt);
-            let again = work.again || work.left;
-            drop(work);
-            if again {
-                self.queue();
-            } else {
-                self.shared.workers.0.at(at, self);
+            if work.again || work.left || work.over {
+                self.queue(&mut work);
             }
             return;
         };
-        let is_lead = matches!(outcome, Ok(Begun::Lead(_)));
+        if work.left || work.over {
+            drop(work);
+            drop(attempt);
+            return self.discard(Some(&outcome));
+        }
+        let offer =
+            if matches!(outcome, Ok(Begun::Lead(_))) { self.shared.config.offer } else { FOREVER };
+        self.set_time(&mut work, clock::after(clock::span(offer)));
         work.outcome = Some(outcome);
-        let until = if is_lead { self.shared.config.offer } else { clock::FOREVER };
-        work.offered_until = clock::after(clock::span(until));
-        let (until, left) = (work.offered_until, work.left);
         drop(work);
         drop(attempt);
-        if left {
-            return self.queue();
-        }
-        self.shared.workers.0.at(until, self);
         self.bell.wake();
     }
 
-    /// Its time has come: a look at the store, or a lead that nobody reads.
+    /// What nobody reads. On a worker's thread.
+    fn discard(&self, outcome: Option<&Result<Begun, Error>>) {
+        if let Some(Ok(Begun::Lead(name))) = outcome {
+            self.shared.pass(*name);
+        }
+    }
+
+    /// Its time has come: its deadline, a look at the store, or a lead that nobody reads. On the
+    /// keeper's thread, which doesn't call the store.
     fn ring(self: &Arc<Self>) {
         let mut work = self.state.lock();
-        let Some(Ok(Begun::Lead(name))) = work.outcome else {
-            drop(work);
-            return self.queue();
-        };
-        if !clock::passed(work.offered_until) {
-            return; // The time of something earlier.
+        work.time = None;
+        match work.outcome {
+            None if clock::passed(self.until) => self.tell(work, ErrorKind::Timeout),
+            None => {
+                self.queue(&mut work);
+                // Whatever the worker does.
+                self.set_time(&mut work, self.until);
+            }
+            // It goes to the back of the line; whoever waits, here or elsewhere, comes first.
+            Some(Ok(Begun::Lead(_))) => {
+                let lapsed = work.outcome.take();
+                let left = Duration::from_nanos(self.until.saturating_sub(clock::now()));
+                if left.is_zero() || self.asking.timeout.is_zero() {
+                    work.outcome = Some(Err(ErrorKind::Timeout.into()));
+                } else {
+                    let left = if self.until == NEVER { FOREVER } else { left };
+                    work.attempt = Some(self.attempt(left));
+                    self.set_time(&mut work, self.until);
+                }
+                drop(work);
+                self.shared.workers.0.push(Arc::new(Job::of_lapsed(self, lapsed)));
+                let mut work = self.state.lock();
+                if work.outcome.is_none() {
+                    self.queue(&mut work);
+                } else {
+                    drop(work);
+                    self.bell.wake();
+                }
+            }
+            Some(_) => {}
         }
-        work.outcome = None;
-        // It goes to the back of the line; whoever waits, here or elsewhere, comes first.
+    }
+
+    /// A job that does nothing but pass a lead on.
+    fn of_lapsed(job: &Arc<Self>, lapsed: Option<Result<Begun, Error>>) -> Self {
+        let work = Work { outcome: lapsed, left: true, queued: true, ..Work::default() };
+        Self {
+            shared: Arc::clone(&job.shared),
+            asking: job.asking.clone(),
+            until: NEVER,
+            number: 0,
+            state: Mutex::new(work),
+            bell: Arc::clone(&job.bell),
+        }
+    }
+
+    /// An outcome that the store has no say in.
+    fn tell(self: &Arc<Self>, mut work: crate::sync::MutexGuard<'_, Work>, kind: ErrorKind) {
+        if work.outcome.is_some() || work.over || work.left {
+            return;
+        }
+        if kind == ErrorKind::Timeout {
+            self.shared.count_timeout();
+        }
+        work.outcome = Some(Err(kind.into()));
+        work.over = true;
+        if work.attempt.is_some() {
+            self.queue(&mut work);
+        }
         drop(work);
-        self.shared.pass(name);
-        let left = Duration::from_nanos(self.until.saturating_sub(clock::now()));
-        let left = if self.until == NEVER { clock::FOREVER } else { left };
-        let again = self.attempt(left.max(Duration::from_millis(1)));
-        self.state.lock().attempt = Some(again);
-        self.queue();
+        self.bell.wake();
     }
 }
 
 impl Workers {
-    /// Threads go once there is nothing left to do.
+    /// Tells every job, whatever the store does; threads go once there is nothing left to do.
     pub fn close(&self) {
-        self.0.page.lock().closed = true;
-        self.0.changed.notify_all();
+        let jobs: Vec<Weak<Job>> = {
+            let mut page = self.0.page.lock();
+            page.closed = true;
+            page.jobs.values().cloned().collect()
+        };
+        for job in jobs.iter().filter_map(Weak::upgrade) {
+            job.tell(job.state.lock(), ErrorKind::Closed);
+        }
+        self.0.queued.notify_all();
+        self.0.timed.notify_all();
     }
 }
 
 impl Book {
-    fn push(self: &Arc<Self>, job: Arc<Job>) {
-        self.page.lock().queue.push_back(job);
-        self.changed.notify_one();
-        // One more would be better, and isn't necessary.
-        let _ = self.enough_threads(false);
-    }
-
-    /// Has it looked at when that time comes.
-    fn at(&self, at: Moment, job: &Arc<Job>) {
-        if at != NEVER {
-            let mut page = self.page.lock();
-            page.next += 1;
-            let number = page.next;
-            page.timed.insert((at, number), Arc::downgrade(job));
-            drop(page);
-            self.changed.notify_one();
-        }
-    }
-
-    fn enough_threads(self: &Arc<Self>, first: bool) -> Result<(), Error> {
+    fn number(&self) -> Result<u64, Error> {
         let mut page = self.page.lock();
-        let wanted = if first { page.threads == 0 } else { page.queue.len() > page.idle };
-        if !wanted || page.threads >= MOST {
-            return Ok(());
+        if page.closed {
+            return Err(ErrorKind::Closed.into());
         }
-        let book = Arc::clone(self);
-        signals::spawn("onceflight-store", move || book.serve()).map_err(|error| {
-            let detail = format!("no thread for the store's work: {error}");
-            Error::new(ErrorKind::Overloaded, detail)
-        })?;
-        page.threads += 1;
+        page.next += 1;
+        Ok(page.next)
+    }
+
+    /// A new job, and the threads that it needs at least.
+    fn enter(self: &Arc<Self>, job: &Arc<Job>) -> Result<(), Error> {
+        let mut page = self.page.lock();
+        if !page.keeper {
+            let book = Arc::clone(self);
+            start("onceflight-times", move || book.keep_times())?;
+            page.keeper = true;
+        }
+        if page.workers == 0 {
+            let book = Arc::clone(self);
+            start("onceflight-store", move || book.serve())?;
+            page.workers += 1;
+        }
+        page.jobs.insert(job.number, Arc::downgrade(job));
         Ok(())
+    }
+
+    fn leave(&self, number: u64) {
+        self.page.lock().jobs.remove(&number);
+        self.timed.notify_one();
+    }
+
+    fn push(self: &Arc<Self>, job: Arc<Job>) {
+        let mut page = self.page.lock();
+        page.queue.push_back(job);
+        // One more would be better where all are busy, and isn't necessary: but for the first, which a
+        // closed table may have let go.
+        if page.queue.len() > page.idle && page.workers < MOST {
+            let book = Arc::clone(self);
+            page.workers += usize::from(start("onceflight-store", move || book.serve()).is_ok());
+        }
+        drop(page);
+        self.queued.notify_one();
+    }
+
+    fn retime(&self, before: Option<Moment>, now: Option<Moment>, job: &Arc<Job>) {
+        let mut page = self.page.lock();
+        if let Some(before) = before {
+            page.times.remove(&(before, job.number));
+        }
+        if let Some(now) = now {
+            page.times.insert((now, job.number), Arc::downgrade(job));
+            drop(page);
+            self.timed.notify_one();
+        }
     }
 
     fn serve(&self) {
@@ -264,27 +375,40 @@ impl Book {
                 job.work();
                 drop(job);
                 page = self.page.lock();
-            } else if let Some(due) = due(&mut page) {
+            } else if page.closed {
+                page.workers -= 1;
+                return;
+            } else {
+                page.idle += 1;
+                page = self.queued.wait(page, NEVER);
+                page.idle -= 1;
+            }
+        }
+    }
+
+    fn keep_times(&self) {
+        let mut page = self.page.lock();
+        loop {
+            let first = page.times.first_key_value().map(|(key, _)| *key);
+            if let Some(key) = first.filter(|(at, _)| clock::passed(*at)) {
+                let job = page.times.remove(&key).and_then(|job| job.upgrade());
                 drop(page);
-                if let Some(job) = due.upgrade() {
+                if let Some(job) = job {
                     job.ring();
                 }
                 page = self.page.lock();
-            } else if page.closed {
-                // What was parked was rung by the close, and rings start threads anew.
-                page.threads -= 1;
+            } else if page.closed && page.jobs.is_empty() {
+                page.keeper = false;
                 return;
             } else {
-                let at = page.timed.first_key_value().map_or(NEVER, |((at, _), _)| *at);
-                page.idle += 1;
-                page = self.changed.wait(page, at);
-                page.idle -= 1;
+                page = self.timed.wait(page, first.map_or(NEVER, |(at, _)| at));
             }
         }
     }
 }
 
-fn due(page: &mut MutexGuard<'_, Page>) -> Option<Weak<Job>> {
-    let first = page.timed.first_entry()?;
-    clock::passed(first.key().0).then(|| first.remove())
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    signals::spawn(name, work).map_err(|error| {
+        Error::new(ErrorKind::Overloaded, format!("no thread for the store's work: {error}"))
+    })
 }

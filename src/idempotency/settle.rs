@@ -20,12 +20,12 @@ pub(crate) struct Details {
 }
 
 impl Shared {
-    /// Ends a lead; `verb` tells the store. Answers which local flight it led.
+    /// Ends a lead; `verb` tells the store. Answers which local flight it led, and its epoch.
     fn settle(
         &self,
         name: u64,
         verb: impl Fn(&dyn Store, &Leading, Instant) -> Result<Settled, Error>,
-    ) -> Result<Option<u64>, Error> {
+    ) -> Result<Option<(u64, u64)>, Error> {
         self.check_fork()?;
         let lead = self.leads.take(name).inspect_err(|_| up(&self.tally.stale))?;
         match self.persist(|store, deadline| verb(store, &lead, deadline)) {
@@ -60,7 +60,7 @@ impl Shared {
         let flight = self.settle(name, |store, lead, deadline| {
             store.complete(&lead.key, lead.held, response, ttl.unwrap_or(lead.ttl), deadline)
         })?;
-        if let Some(flight) = flight {
+        if let Some((flight, _)) = flight {
             self.answer(flight, Answer::Shared(response.clone()));
         }
         Ok(())
@@ -89,7 +89,9 @@ impl Shared {
         up(&self.tally.cancels);
         match flight {
             Some(flight) if promote => self.pass_on(flight),
-            Some(flight) => self.answer(flight, Answer::Failed(ErrorKind::Cancelled.into())),
+            Some((flight, _)) => {
+                self.answer(flight, Answer::Failed(ErrorKind::Cancelled.into()));
+            }
             None => {}
         }
         Ok(())
@@ -107,10 +109,13 @@ impl Shared {
     }
 
     /// `abandon` for a lead that is dropped: if the store is away, the upkeep goes on trying.
-    pub fn give_up(&self, name: u64) {
+    pub fn give_up(&self, name: u64, deadline: Instant) {
         let Ok(lead) = self.leads.take(name) else { return };
-        let deadline = Instant::now() + self.config.store_timeout.min(Duration::from_secs(1));
-        let released = self.store.release(&lead.key, lead.held, Release::Abandon, deadline);
+        let released = if Instant::now() < deadline {
+            self.store.release(&lead.key, lead.held, Release::Abandon, deadline).map(drop)
+        } else {
+            Err(ErrorKind::Store.into())
+        };
         let flight = self.leads.remove(name);
         if released.is_err() {
             self.leads.chore(Chore::Abandon(lead.key, lead.held));
@@ -127,7 +132,7 @@ impl Shared {
             _ => self.cancel(name),
         };
         if passed.is_err() {
-            self.give_up(name);
+            self.give_up(name, self.last_deadline());
         }
     }
 
@@ -142,7 +147,7 @@ impl Shared {
             let cancel = Release::Cancel { successor: false, keep: remembered(lead.ttl) };
             store.release(&lead.key, lead.held, cancel, deadline)
         })?;
-        if let Some(flight) = flight {
+        if let Some((flight, _)) = flight {
             let _ = self.flights.decline(LeadRef::named(flight));
         }
         Ok(())
@@ -150,6 +155,9 @@ impl Shared {
 
     /// Makes the lease end `lease` from now; `None`: as long as it was granted.
     pub fn renew(&self, name: u64, lease: Option<Duration>) -> Result<(), Error> {
+        if lease.is_some_and(|lease| lease.is_zero()) {
+            return Err(Error::new(ErrorKind::Invalid, "a lease of 0 would be over at once"));
+        }
         self.alter(name, |lead| {
             let lease = lease.map_or(lead.lease, ending);
             // Said first: a heartbeat that is under way must not make it what it was.
@@ -212,9 +220,23 @@ impl Shared {
         Ok(Details { fence: lead.held.epoch, attempt: lead.attempt, checkpoint: lead.checkpoint })
     }
 
+    /// Whoever begins from here on isn't given what was there before.
     pub fn forget(&self, key: &RecordKey) -> Result<bool, Error> {
         self.check_fork()?;
-        self.store.forget(key, self.deadline())
+        let forgotten = self.store.forget(key, self.deadline());
+        self.start_afresh(key);
+        forgotten
+    }
+
+    /// Drops the record, and what of it is led here.
+    pub fn evict(&self, key: &RecordKey) -> Result<bool, Error> {
+        self.check_fork()?;
+        let evicted = self.store.evict(key, self.deadline())?;
+        self.start_afresh(key);
+        for flight in self.leads.evict(key) {
+            self.pass_on(flight);
+        }
+        Ok(evicted)
     }
 
     fn is_followed(&self, flight: u64) -> bool {

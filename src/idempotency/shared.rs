@@ -18,10 +18,11 @@ use super::builder::Config;
 use super::leads::Leads;
 use super::pending::Workers;
 use super::watch::Watch;
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::fork;
 use crate::hash::SipState;
-use crate::store::{Response, Store};
+use crate::store::{RecordKey, Response, Store};
 use crate::table::Stats;
 use crate::table::internal::{self, Inner, LeadRef, Typed, Work};
 
@@ -48,6 +49,9 @@ pub(crate) struct Shared {
     pub(super) watch: Watch,
     pub(super) workers: Workers,
     pub(super) tally: Tally,
+    /// How often keys were forgotten, by the first bits of their ids: part of a flight's key, so that
+    /// who begins after a `forget` doesn't join what was answered before it.
+    forgotten: [AtomicU64; 64],
     generation: u64,
 }
 
@@ -87,6 +91,7 @@ impl Shared {
             leads: Leads::new(),
             workers: Workers::default(),
             tally: Tally::default(),
+            forgotten: [const { AtomicU64::new(0) }; 64],
             generation,
         })
     }
@@ -106,7 +111,12 @@ impl Shared {
 
     /// When a call to the store made now ends at the latest.
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.config.store_timeout
+        clock::instant_after(self.config.store_timeout)
+    }
+
+    /// The same for what nobody waits for.
+    pub(super) fn last_deadline(&self) -> Instant {
+        clock::instant_after(self.config.store_timeout.min(Duration::from_secs(1)))
     }
 
     /// A verb that must reach the store, since its caller's work is done: tried again until the
@@ -131,15 +141,31 @@ impl Shared {
         }
     }
 
+    /// Which flights of that key here may be joined.
+    pub(super) fn freshness(&self, key: &RecordKey) -> &AtomicU64 {
+        &self.forgotten[usize::from(key.id().0[0] % 64)]
+    }
+
+    pub(super) fn start_afresh(&self, key: &RecordKey) {
+        self.freshness(key).fetch_add(1, Ordering::Release);
+    }
+
     /// Ends a local flight with what all its followers get.
     pub(super) fn answer(&self, flight: u64, answer: Answer) {
         // Refused only if it was closed or handed on meanwhile: then nobody here waits for it.
         let _ = self.flights.complete_in_full(LeadRef::named(flight), Work::new(answer), None);
     }
 
-    /// Has the next follower of a local flight ask the store.
-    pub(super) fn pass_on(&self, flight: u64) {
-        let _ = self.flights.cancel(LeadRef::named(flight));
+    /// Has the next follower of a local flight ask the store, for the outcome of that epoch or a later
+    /// one: it has waited for it.
+    pub(super) fn pass_on(&self, (flight, epoch): (u64, u64)) {
+        let flight = LeadRef::named(flight);
+        let _ = self.flights.set_checkpoint(flight, &epoch.to_le_bytes());
+        let _ = self.flights.cancel(flight);
+    }
+
+    pub(super) fn count_timeout(&self) {
+        up(&self.tally.timeouts);
     }
 
     pub(super) fn count_lead(&self, attempt: u32, taken_over: bool) {
@@ -175,8 +201,10 @@ impl Shared {
             return;
         }
         self.close();
+        // All of them in the time that one has: what isn't told ends with its lease.
+        let deadline = self.last_deadline();
         for name in self.leads.names() {
-            self.give_up(name);
+            self.give_up(name, deadline);
         }
         self.flights.abolish();
         self.leads.changed.notify_one();

@@ -19,7 +19,7 @@ use super::builder::remembered;
 use super::request::Request;
 use super::shared::{Answer, Shared};
 use crate::error::{Error, ErrorKind};
-use crate::store::{Claim, Claimed, Held, RecordKey, RecordState, Response, Settled, Transaction};
+use crate::store::{Claim, Claimed, Held, RecordKey, Response, Settled, Transaction};
 use crate::table::OnLeaseExpired;
 
 /// What [`Request::claim_in`] found.
@@ -155,21 +155,21 @@ impl<'t> LeadIn<'t> {
 impl Uncommitted<'_> {
     /// Commits the caller's transaction, and shares the response with those who wait.
     ///
-    /// If the answer to the commit is lost, the record is read again: it is there or it isn't, and so
-    /// are the caller's rows.
+    /// If the answer to the commit is lost, the response is told to the store again, which knows whether
+    /// it is there; and so are the caller's rows.
     ///
     /// # Errors
     /// The transaction's error if nothing was committed. [`Store`](ErrorKind::Store) if even that
     /// can't be found out: begin again with the key.
     pub fn commit<T: Transaction>(self, tx: T) -> Result<(), Error> {
         let Self { claimed, response } = self;
-        let Inside { shared, turn, key, held, .. } = claimed;
+        let Inside { shared, turn, key, held, ttl } = claimed;
         if let Err(error) = tx.commit() {
-            let record = shared.persist(|store, deadline| store.read(&key, deadline))?;
-            let committed = record.is_some_and(|record| {
-                record.epoch == held.epoch && record.state == RecordState::Completed
-            });
-            if !committed {
+            // Sent again outside the transaction, a completion that was committed is done, and one that
+            // wasn't has no record to complete.
+            let again = shared
+                .persist(|store, deadline| store.complete(&key, held, &response, ttl, deadline))?;
+            if again == Settled::Stale {
                 return Err(error);
             }
         }

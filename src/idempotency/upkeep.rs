@@ -9,17 +9,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::leads::{Chore, Leading};
+use super::builder::remembered;
+use super::leads::{Chore, Leading, State};
 use super::shared::Shared;
 use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::signals;
 use crate::store::{Release, Settled};
+use crate::table::OnLeaseExpired;
 
 /// Records dropped at once, and the pauses between two purges: while there is more, and when not.
 const BATCH: usize = 500;
 const PURGE_ON: Duration = Duration::from_millis(100);
 const PURGE_AGAIN: Duration = Duration::from_secs(60);
+/// What a chore or a purge has at least, though some lead needs care soon.
+const LEAST_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a chore waits that the store didn't take.
 const CHORE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -51,14 +55,19 @@ impl Shared {
             if let Some((name, lead)) = state.next_due() {
                 drop(state);
                 self.care_for(name, &lead);
-            } else if clock::passed(state.chores_at) {
-                let chores = std::mem::take(&mut state.chores);
-                state.chores_at = NEVER;
+            } else if clock::passed(state.chores_at)
+                && let Some(chore) = state.chores.pop_front()
+            {
+                let deadline = self.patience(&state);
+                if state.chores.is_empty() {
+                    state.chores_at = NEVER;
+                }
                 drop(state);
-                self.do_chores(chores);
+                self.do_chore(chore, deadline);
             } else if clock::passed(state.purge_at) {
+                let deadline = self.patience(&state);
                 drop(state);
-                let again = self.purge_batch();
+                let again = self.purge_batch(deadline);
                 self.leads.lock().purge_at = from_now(again);
             } else if state.closed && state.is_empty() {
                 return;
@@ -76,9 +85,15 @@ impl Shared {
         }
         let now = clock::now();
         if now >= lead.beats_until {
-            // No heart beats, or not any more.
+            // No heart beats, or not any more. Once the store has forgotten it, so do we.
+            let forgotten = lead.lease_until.saturating_add(clock::span(remembered(lead.ttl)));
+            let held = self.config.on_lease_expired == OnLeaseExpired::Hold;
             if !overdue {
                 self.leads.care(name, |lead| lead.lease_until);
+            } else if now < forgotten {
+                self.leads.care(name, |_| if held { NEVER } else { forgotten });
+            } else {
+                self.leads.remove(name);
             }
             return;
         }
@@ -86,13 +101,13 @@ impl Shared {
         let lease = lead.lease.unwrap_or(self.config.store_timeout * 4);
         // A store that hangs on one renewal mustn't cost the others their leases.
         let patience = self.config.store_timeout.min(lease / 4);
-        match self.store.renew(&lead.key, lead.held, lead.lease, Instant::now() + patience) {
+        let deadline = clock::instant_after(patience);
+        match self.store.renew(&lead.key, lead.held, lead.lease, deadline) {
             Ok(Settled::Done) => match self.leads.get(name) {
                 // Its holder has another in mind meanwhile, which this may have overwritten.
                 Ok(now) if now.lease != lead.lease => self.care_for(name, &now),
                 Ok(_) => self.leads.renewed(name, lead.lease, now),
-                // Abandoned meanwhile, and this undid it. (Nothing else that settles lets it renew.)
-                Err(_) => self.abandon_again(lead),
+                Err(_) => {}
             },
             Ok(Settled::Stale) => self.lost(name),
             Err(_) => {
@@ -121,48 +136,40 @@ impl Shared {
         }
     }
 
-    fn abandon_again(&self, lead: &Leading) {
-        if self.store.release(&lead.key, lead.held, Release::Abandon, self.deadline()).is_err() {
-            self.leads.chore(Chore::Abandon(Arc::clone(&lead.key), lead.held));
-        }
-    }
-
     /// The lease has passed: followers here needn't wait for this lead any more.
     fn hand_on(&self, name: u64) {
-        let mut flight = None;
-        self.leads.change(name, |lead| flight = lead.flight.take());
-        if let Some(flight) = flight {
+        if let Some(flight) = self.leads.part(name) {
             self.pass_on(flight);
         }
     }
 
-    fn do_chores(&self, chores: Vec<Chore>) {
-        let failed: Vec<Chore> = chores
-            .into_iter()
-            .filter(|chore| {
-                let deadline = Instant::now() + self.config.store_timeout;
-                let done = match chore {
-                    Chore::Withdraw(key, token) => self.store.withdraw(key, *token, deadline),
-                    Chore::Abandon(key, held) => {
-                        self.store.release(key, *held, Release::Abandon, deadline).map(drop)
-                    }
-                };
-                done.is_err()
-            })
-            .collect();
-        if failed.is_empty() {
-            return;
-        }
-        let mut state = self.leads.lock();
-        if !state.closed {
-            state.chores.extend(failed);
-            state.chores_at = from_now(CHORE_AGAIN);
+    /// How long the store may take over what isn't a heartbeat: one that hangs mustn't cost a lead its
+    /// lease.
+    fn patience(&self, state: &State) -> Instant {
+        let left = Duration::from_nanos(state.care_at().saturating_sub(clock::now()));
+        clock::instant_after(self.config.store_timeout.min((left / 2).max(LEAST_PATIENCE)))
+    }
+
+    fn do_chore(&self, chore: Chore, deadline: Instant) {
+        let done = match &chore {
+            Chore::Withdraw(key, token) => self.store.withdraw(key, *token, deadline),
+            Chore::Abandon(key, held) => {
+                self.store.release(key, *held, Release::Abandon, deadline).map(drop)
+            }
+        };
+        if done.is_err() {
+            let mut state = self.leads.lock();
+            if !state.closed {
+                // The store is away: those behind it wait too.
+                state.chores.push_back(chore);
+                state.chores_at = from_now(CHORE_AGAIN);
+            }
         }
     }
 
     /// Drops some expired records. Answers how long to wait before the next time.
-    fn purge_batch(&self) -> Duration {
-        match self.store.purge(BATCH, Instant::now() + self.config.store_timeout) {
+    fn purge_batch(&self, deadline: Instant) -> Duration {
+        match self.store.purge(BATCH, deadline) {
             Ok(BATCH..) => PURGE_ON,
             Ok(_) | Err(_) => PURGE_AGAIN,
         }

@@ -174,9 +174,8 @@ impl Book {
         let mut pause = SOON;
         while self.wanted() {
             let Some(listening) = &mut news else {
-                if let Ok(listening) = self.store.listen(Instant::now() + self.store_timeout) {
+                if let Ok(listening) = self.store.listen(clock::instant_after(self.store_timeout)) {
                     news = Some(listening);
-                    pause = SOON;
                     self.enter(Phase::Listening);
                 } else {
                     // The watchers' own looks will say what is wrong with the store.
@@ -193,6 +192,10 @@ impl Book {
             if heard.is_err() {
                 news = None;
                 self.enter(Phase::Deaf);
+                self.pause(pause);
+                pause = (pause * 2).min(SELDOM);
+            } else {
+                pause = SOON;
             }
         }
     }

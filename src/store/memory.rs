@@ -111,7 +111,7 @@ impl MemoryStore {
         key: &RecordKey,
         held: Held,
         goal: RecordState,
-        change: impl FnOnce(&mut State, RecordId),
+        change: impl FnOnce(&mut State, RecordId, bool),
     ) -> Result<Settled, Error> {
         self.with(|state| {
             let Some(row) = state.rows.get_mut(&key.id()) else {
@@ -119,13 +119,15 @@ impl MemoryStore {
                 return if gone { Settled::Done } else { Settled::Stale };
             };
             if row.held != held {
-                return Settled::Stale;
+                let nobody = Held { token: Token::NOBODY, ..held };
+                let abandoned = goal == RecordState::Released && row.held == nobody;
+                return if abandoned { Settled::Done } else { Settled::Stale };
             }
             if row.state != RecordState::InProgress {
                 return if row.state == goal { Settled::Done } else { Settled::Stale };
             }
             let watched = std::mem::take(&mut row.watched);
-            change(state, key.id());
+            change(state, key.id(), watched);
             if watched {
                 state.tell(key.id());
                 self.shared.settled.notify_all();
@@ -260,7 +262,7 @@ impl Store for MemoryStore {
         ttl: Duration,
         _: Instant,
     ) -> Result<Settled, Error> {
-        self.settle(key, held, RecordState::Completed, |state, id| {
+        self.settle(key, held, RecordState::Completed, |state, id, _| {
             if let Some(row) = state.rows.get_mut(&id) {
                 row.state = RecordState::Completed;
                 row.response = Some(response.clone());
@@ -277,11 +279,17 @@ impl Store for MemoryStore {
         release: Release,
         _: Instant,
     ) -> Result<Settled, Error> {
-        self.settle(key, held, RecordState::Released, |state, id| {
+        self.settle(key, held, RecordState::Released, |state, id, watched| {
             let Some(row) = state.rows.get_mut(&id) else { return };
             match release {
-                Release::Abandon => row.lease_until = clock::now(),
-                Release::Cancel { successor, keep } if successor || row.checkpoint.is_some() => {
+                // Not its lead's any more: a renewal that was under way must not revive it.
+                Release::Abandon => {
+                    row.held.token = Token::NOBODY;
+                    row.lease_until = clock::now();
+                }
+                Release::Cancel { successor, keep }
+                    if successor || watched || row.checkpoint.is_some() =>
+                {
                     row.state = RecordState::Released;
                     row.expires = after(Some(keep));
                 }

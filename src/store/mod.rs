@@ -232,16 +232,17 @@ pub struct Grant {
 /// How a lead ends without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// Nothing happened. The record goes, unless there is a checkpoint or `successor` says that
-    /// somebody waits here: then fingerprint, attempt and checkpoint stay for `keep`. Without a
-    /// checkpoint the fingerprint doesn't bind.
+    /// Nothing happened. The record goes, unless there is a checkpoint, or somebody waits: elsewhere, by
+    /// its mark, or here, as `successor` says. Then fingerprint, attempt and checkpoint stay for
+    /// `keep`. Without a checkpoint the fingerprint doesn't bind.
     Cancel {
         /// Whether the next attempt of the same flight is about to be claimed.
         successor: bool,
         /// How long what stays is kept.
         keep: Duration,
     },
-    /// It may have happened: as if the lease had passed.
+    /// It may have happened: as if the lease had passed, but for the lead itself, which is stale from
+    /// then on (the record's token becomes [`Token::NOBODY`]).
     Abandon,
 }
 

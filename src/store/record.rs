@@ -106,6 +106,9 @@ impl std::str::FromStr for RecordId {
 pub struct Token(pub [u8; 16]);
 
 impl Token {
+    /// What a record has whose lead was abandoned: no claim is ever drawn like it.
+    pub const NOBODY: Self = Self([0; 16]);
+
     /// A new one, from the system's source of randomness.
     ///
     /// # Errors

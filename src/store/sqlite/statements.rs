@@ -128,14 +128,17 @@ pub(super) const COMPLETE: &str = concat!(
 );
 
 /// The lease is over, whichever clock one asks.
-pub(super) const ABANDON: &str =
-    concat!("UPDATE onceflight_records SET lease_until = 0, watched = 0 WHERE ", held!());
+/// The token goes: a renewal that was under way must not revive the lead.
+pub(super) const ABANDON: &str = concat!(
+    "UPDATE onceflight_records SET token = zeroblob(16), lease_until = 0, watched = 0 WHERE ",
+    held!()
+);
 
 /// Cancels where something stays for a successor.
 pub(super) const HAND_ON: &str = concat!(
     "UPDATE onceflight_records SET state = 3, lease_until = NULL, expires = :expires, watched = 0 WHERE ",
     held!(),
-    " AND (:successor OR checkpoint IS NOT NULL)"
+    " AND (:successor OR watched OR checkpoint IS NOT NULL)"
 );
 
 pub(super) const CANCEL: &str = concat!("DELETE FROM onceflight_records WHERE ", held!());

@@ -210,7 +210,12 @@ impl Verbs<'_> {
     /// Nothing was changed. Did an earlier call of this lead reach the goal?
     fn again(&self, key: &RecordKey, held: Held, goal: RecordState) -> Result<Settled, Fault> {
         let found = self.holder(key.id())?;
-        let done = found.map_or(goal == RecordState::Released, |found| found == (held, goal));
+        let abandoned = (Held { token: Token::NOBODY, ..held }, RecordState::InProgress);
+        let done = match found {
+            None => goal == RecordState::Released,
+            Some(found) if found == abandoned => goal == RecordState::Released,
+            Some(found) => found == (held, goal),
+        };
         Ok(if done { Settled::Done } else { Settled::Stale })
     }
 

@@ -7,6 +7,9 @@
 -- Every script looks first and writes last: what fails has changed nothing. Numbers go into commands
 -- as they are, which write all digits of one below 2^53; a `..` would round them.
 
+-- The token of a record whose lead was abandoned.
+local NOBODY = string.rep('\0', 16)
+
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local row, expired
