@@ -37,7 +37,7 @@
 #[cfg(feature = "memcached")]
 mod memcached;
 mod memory;
-#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "memcached", feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -53,6 +53,8 @@ use std::any::Any;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "memcached")]
+pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
 pub use record::{Held, Record, RecordId, RecordKey, RecordState, Response, Token};
 #[cfg(feature = "redis")]

@@ -20,6 +20,8 @@ suite!(
     a_release_sent_again_is_done,
     a_renewal_and_a_checkpoint_sent_again_are_done,
     a_withdrawn_claim_is_vacant,
+    a_withdrawn_claim_takes_its_checkpoint_with_it,
+    a_withdrawn_takeover_leaves_the_outcome_unknown,
     a_withdrawal_that_finds_nothing_changes_nothing,
     a_withdrawal_keeps_a_response,
 );
@@ -154,6 +156,35 @@ fn a_withdrawn_claim_is_vacant(world: &World) {
     store.withdraw(&key, claim.token);
     assert!(store.read(&key).is_none());
     assert_eq!(store.lead(&key, &self::claim()).grant.attempt, 1);
+}
+
+fn a_withdrawn_claim_takes_its_checkpoint_with_it(world: &World) {
+    let (key, store) = (world.key("k"), world.store());
+    let led = store.lead(&key, &claim());
+    assert_eq!(store.checkpoint(&key, led.held, b"half"), Settled::Done);
+    store.withdraw(&key, led.held.token);
+    assert!(world.another().read(&key).is_none());
+    let next = store.lead(&key, &Claim { fingerprint: None, ..claim() });
+    assert_eq!((next.grant.attempt, next.grant.checkpoint), (1, None));
+}
+
+/// What it took over may have happened, so that isn't forgotten with it.
+fn a_withdrawn_takeover_leaves_the_outcome_unknown(world: &World) {
+    let (key, store) = (world.key("k"), world.store());
+    let first = store.lead(&key, &claim());
+    assert_eq!(store.checkpoint(&key, first.held, b"half"), Settled::Done);
+    assert_eq!(store.release(&key, first.held, Release::Abandon), Settled::Done);
+    let second = store.lead(&key, &claim());
+    world.another().withdraw(&key, second.held.token);
+    store.withdraw(&key, second.held.token);
+    let record = store.record(&key);
+    assert_eq!((record.state, record.attempt), (RecordState::InProgress, 2));
+    assert_eq!(record.lease_left, Some(Duration::ZERO));
+    unknown(&store.claim(&key, &Claim { take_over: false, ..claim() }));
+    mismatch(&store.claim(&key, &Claim { fingerprint: None, ..claim() }));
+    let third = world.another().lead(&key, &claim());
+    assert_eq!((third.grant.attempt, third.grant.taken_over), (3, true));
+    assert_eq!(third.grant.checkpoint.as_deref(), Some(&b"half"[..]));
 }
 
 fn a_withdrawal_that_finds_nothing_changes_nothing(world: &World) {

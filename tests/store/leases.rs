@@ -22,7 +22,7 @@ suite!(
     a_renewal_can_end_the_lease_and_take_it_away,
     a_late_lead_that_nobody_took_over_renews,
     a_late_lead_that_nobody_took_over_completes,
-    an_abandoned_lead_is_stale,
+    who_waits_does_not_make_a_lease_last,
     a_lost_lead_is_forgotten_in_time,
     a_lost_lead_without_keep_is_remembered,
     a_takeover_has_a_lease_of_its_own,
@@ -196,16 +196,14 @@ fn a_late_lead_that_nobody_took_over_completes(world: &World) {
     assert_eq!(completed(world.another().claim(&key, &claim())).data(), b"late");
 }
 
-fn an_abandoned_lead_is_stale(world: &World) {
-    let (key, store) = (world.key("k"), world.store());
-    let led = store.lead(&key, &claim());
-    assert_eq!(store.release(&key, led.held, Release::Abandon), Settled::Done);
-    assert_eq!(store.release(&key, led.held, Release::Abandon), Settled::Done);
-    // A heartbeat that was under way must not revive it.
-    assert_eq!(store.renew(&key, led.held, Some(LONG)), Settled::Stale);
-    assert_eq!(store.checkpoint(&key, led.held, b"late"), Settled::Stale);
-    assert_eq!(store.complete(&key, led.held, b"late", LONG), Settled::Stale);
-    unknown(&world.another().claim(&key, &Claim { take_over: false, ..claim() }));
+/// The mark that somebody waits is no sign of the lead's.
+fn who_waits_does_not_make_a_lease_last(world: &World) {
+    let (key, stores) = (world.key("k"), world.others(2));
+    let _ = stores[0].lead(&key, &brief());
+    at_once(4, |number| {
+        let hold = Claim { take_over: false, watch: true, ..claim() };
+        unknown(&stores[number % 2].outwait(&key, &hold));
+    });
 }
 
 /// As if it had never been, but for the epoch.

@@ -29,6 +29,8 @@ mod processes;
 #[cfg_attr(not(feature = "stores"), allow(dead_code))]
 mod proxy;
 
+#[cfg(feature = "memcached")]
+mod memcached_servers;
 #[cfg(feature = "redis")]
 mod redis_records;
 #[cfg(feature = "redis")]

@@ -11,6 +11,7 @@ use crate::harness::*;
 suite!(
     a_completion_is_heard,
     a_release_is_heard,
+    a_withdrawal_is_heard,
     an_eviction_is_heard,
     every_listener_hears,
     a_handover_is_never_missed,
@@ -64,6 +65,21 @@ fn a_release_is_heard(world: &World) {
         assert_eq!(leader.release(&key, led.held, release), Settled::Done);
         hear(&mut *news, &key);
         let _ = follower.lead(&key, &watch());
+    }
+}
+
+/// Of a first attempt, which goes, and of a second, which is left as if abandoned.
+fn a_withdrawal_is_heard(world: &World) {
+    let (key, leader, follower) = (world.key("k"), world.store(), world.another());
+    for attempt in [1, 2] {
+        let led = leader.lead(&key, &claim());
+        assert_eq!(led.grant.attempt, attempt);
+        let mut news = follow(&follower, &key);
+        leader.withdraw(&key, led.held.token);
+        hear(&mut *news, &key);
+        let next = follower.lead(&key, &watch());
+        assert_eq!(next.grant.attempt, if attempt == 1 { 1 } else { 3 });
+        assert_eq!(follower.release(&key, next.held, SUCCEED), Settled::Done);
     }
 }
 

@@ -102,7 +102,10 @@ fn a_record_in_progress_is_not_forgotten(world: &World) {
     in_progress(store.claim(&key, &claim()));
     assert_eq!(store.release(&key, led.held, Release::Abandon), Settled::Done);
     assert!(!world.another().forget(&key));
-    unknown(&store.claim(&key, &Claim { take_over: false, ..claim() }));
+    let led = store.lead(&key, &claim());
+    assert_eq!(led.grant.attempt, 2);
+    assert_eq!(store.complete(&key, led.held, b"done", LONG), Settled::Done);
+    assert_eq!(completed(store.claim(&key, &claim())).data(), b"done");
 }
 
 fn an_evicted_lead_is_stale(world: &World) {

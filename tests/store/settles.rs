@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use onceflight::store::{Claimed, Held, RecordKey, RecordState, Release, Response, Settled, Token};
+use onceflight::store::{
+    Claim, Claimed, Held, RecordKey, RecordState, Release, Response, Settled, Token,
+};
 
 use crate::harness::*;
 
@@ -15,7 +17,9 @@ suite!(
     a_released_record_is_not_completed,
     a_completion_and_a_cancel_are_never_both,
     a_completion_and_a_takeover_are_never_both,
+    an_abandoned_lead_settles_nothing,
     a_cancelled_key_is_vacant,
+    a_cancel_that_somebody_waits_for_keeps_the_attempt,
     a_cancel_for_a_successor_keeps_the_attempt,
     a_checkpoint_reaches_the_successor,
     a_checkpoint_outlives_a_cancel,
@@ -130,8 +134,7 @@ fn a_completion_and_a_takeover_are_never_both(world: &World) {
     let stores = world.others(2);
     for round in 0..50 {
         let key = world.key(&round.to_string());
-        let held = stores[0].lead(&key, &claim()).held;
-        assert_eq!(stores[0].release(&key, held, Release::Abandon), Settled::Done);
+        let held = stores[0].lead(&key, &Claim { lease: Some(Duration::ZERO), ..claim() }).held;
         let did = at_once(2, |number| match number {
             0 => Did::Settle(stores[0].complete(&key, held, b"done", LONG)),
             _ => Did::Claim(stores[1].claim(&key, &claim())),
@@ -154,6 +157,27 @@ enum Did {
     Claim(Claimed),
 }
 
+/// A heartbeat's renewal, under way while its lead was abandoned, doesn't revive it.
+fn an_abandoned_lead_settles_nothing(world: &World) {
+    let (key, store) = (world.key("k"), world.store());
+    let old = claim();
+    let held = store.lead(&key, &old).held;
+    assert_eq!(store.checkpoint(&key, held, b"half"), Settled::Done);
+    assert_eq!(store.release(&key, held, Release::Abandon), Settled::Done);
+    let before = essence(store.read(&key));
+    for store in [store.clone(), world.another()] {
+        assert_eq!(store.renew(&key, held, Some(LONG)), Settled::Stale);
+        assert_eq!(store.renew(&key, held, None), Settled::Stale);
+        assert_eq!(store.checkpoint(&key, held, b"late"), Settled::Stale);
+        assert_eq!(store.complete(&key, held, b"late", LONG), Settled::Stale);
+        // It is released, as it was told.
+        assert_eq!(store.release(&key, held, CANCEL), Settled::Done);
+        assert!(matches!(store.claim(&key, &Claim { take_over: false, ..old }), Claimed::Unknown));
+        assert_eq!(essence(store.read(&key)), before);
+    }
+    assert_eq!(store.lead(&key, &old).grant.attempt, 2);
+}
+
 fn a_cancelled_key_is_vacant(world: &World) {
     let (key, store) = (world.key("k"), world.store());
     let first = store.lead(&key, &claim());
@@ -171,13 +195,26 @@ fn a_cancel_for_a_successor_keeps_the_attempt(world: &World) {
     for attempt in 2..5 {
         assert_eq!(store.release(&key, before.held, SUCCEED), Settled::Done);
         // Nothing happened, so nobody needs leave to lead, and nothing is taken over.
-        let claim = onceflight::store::Claim { take_over: false, ..claim() };
+        let claim = Claim { take_over: false, ..claim() };
         let next = world.another().lead(&key, &claim);
         assert_eq!(next.grant.attempt, attempt);
         assert!(!next.grant.taken_over);
         assert!(next.held.epoch > before.held.epoch);
         before = next;
     }
+}
+
+/// Wherever that is, it is the next in line; once it leads, nobody else waits.
+fn a_cancel_that_somebody_waits_for_keeps_the_attempt(world: &World) {
+    let (key, store, other) = (world.key("k"), world.store(), world.another());
+    let first = store.lead(&key, &claim());
+    in_progress(other.claim(&key, &Claim { watch: true, ..claim() }));
+    assert_eq!(store.release(&key, first.held, CANCEL), Settled::Done);
+    assert_eq!(store.record(&key).state, RecordState::Released);
+    let second = other.lead(&key, &Claim { take_over: false, ..claim() });
+    assert_eq!((second.grant.attempt, second.grant.taken_over), (2, false));
+    assert_eq!(other.release(&key, second.held, CANCEL), Settled::Done);
+    assert_eq!(store.lead(&key, &claim()).grant.attempt, 1);
 }
 
 fn a_checkpoint_reaches_the_successor(world: &World) {
