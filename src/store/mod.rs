@@ -56,6 +56,8 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "memcached")]
 pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresStatement, PostgresStore};
 pub use record::{Held, Record, RecordId, RecordKey, RecordState, Response, Token};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;

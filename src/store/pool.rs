@@ -76,7 +76,7 @@ impl<C> Pool<C> {
     }
 
     /// Changes how many there may be. Nobody has one now, or there would be another borrow.
-    #[cfg_attr(not(feature = "postgres"), allow(dead_code))] // Redis has pools by server, and makes them anew
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))] // the other stores know it at once, or make new pools
     pub(crate) fn set_max(&mut self, max: usize) {
         self.state.lock().free = max.max(1);
     }

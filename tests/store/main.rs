@@ -31,6 +31,10 @@ mod proxy;
 
 #[cfg(feature = "memcached")]
 mod memcached_servers;
+#[cfg(feature = "postgres")]
+mod postgres_server;
+#[cfg(feature = "postgres")]
+mod postgres_transaction;
 #[cfg(feature = "redis")]
 mod redis_records;
 #[cfg(feature = "redis")]
