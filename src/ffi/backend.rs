@@ -11,7 +11,7 @@ use crate::clock::{self, NEVER};
 use crate::error::Error;
 use crate::hash::SipState;
 #[cfg(feature = "store")]
-use crate::idempotency::internal::{Asking, Attempt, Begun, Config, Pending, Shared};
+use crate::idempotency::internal::{Asking, Attempt, Begun, Config, Led, Pending, Shared};
 #[cfg(feature = "store")]
 use crate::store::{self, RecordKey};
 use crate::table::internal::{
@@ -124,11 +124,6 @@ impl Durable {
         Ok(Self { shared: Shared::new(store::open(url)?, config), lengths })
     }
 
-    /// For what may block at the store: the table may be freed meanwhile.
-    fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
-    }
-
     fn asking(&self, parsed: &Parsed<'_>) -> Result<Asking, Error> {
         let lease = parsed.lease.map(|lease| (lease != clock::FOREVER).then_some(lease));
         Ok(Asking {
@@ -174,6 +169,14 @@ impl Table {
             Self::Memory(table) => &table.lengths,
             #[cfg(feature = "store")]
             Self::Store(table) => &table.lengths,
+        }
+    }
+
+    pub fn verbs(&self) -> Verbs<'_> {
+        match self {
+            Self::Memory(table) => Verbs::Memory(table),
+            #[cfg(feature = "store")]
+            Self::Store(table) => Verbs::Store(Arc::clone(&table.shared)),
         }
     }
 
@@ -225,64 +228,6 @@ impl Table {
         }
     }
 
-    pub fn complete(
-        &self,
-        lead: u64,
-        status: i32,
-        data: &[u8],
-        ttl: Option<Duration>,
-    ) -> Result<(), Error> {
-        match self {
-            Self::Memory(table) => {
-                let (lead, reply) = (LeadRef::named(lead), Reply::new(status, data));
-                let done = table.inner.complete_in_full(lead, reply, ttl.map(clock::span));
-                done.map_err(|(error, _)| error)
-            }
-            #[cfg(feature = "store")]
-            Self::Store(table) => {
-                table.shared().complete(lead, &store::Response::new(status, data), ttl)
-            }
-        }
-    }
-
-    pub fn settle(&self, lead: u64, how: Settle) -> Result<(), Error> {
-        match self {
-            Self::Memory(table) => {
-                let (inner, lead) = (&table.inner, LeadRef::named(lead));
-                match how {
-                    Settle::Cancel => inner.cancel(lead),
-                    Settle::Abandon => inner.abandon(lead),
-                    Settle::Decline => inner.decline(lead),
-                }
-            }
-            #[cfg(feature = "store")]
-            Self::Store(table) => match how {
-                Settle::Cancel => table.shared().cancel(lead),
-                Settle::Abandon => table.shared().abandon(lead),
-                Settle::Decline => table.shared().decline(lead),
-            },
-        }
-    }
-
-    pub fn renew(&self, lead: u64, lease: Option<Duration>) -> Result<(), Error> {
-        match self {
-            Self::Memory(table) => {
-                let lease = lease.map(|lease| table.inner.config.lease_of(lease));
-                table.inner.renew(LeadRef::named(lead), lease)
-            }
-            #[cfg(feature = "store")]
-            Self::Store(table) => table.shared().renew(lead, lease),
-        }
-    }
-
-    pub fn checkpoint(&self, lead: u64, data: &[u8]) -> Result<(), Error> {
-        match self {
-            Self::Memory(table) => table.inner.set_checkpoint(LeadRef::named(lead), data),
-            #[cfg(feature = "store")]
-            Self::Store(table) => table.shared().checkpoint(lead, data),
-        }
-    }
-
     pub fn details(&self, lead: u64) -> Result<Details, Error> {
         match self {
             Self::Memory(table) => {
@@ -295,17 +240,6 @@ impl Table {
                 let details = table.shared.details(lead)?;
                 let (attempt, checkpoint) = (details.attempt, details.checkpoint);
                 Ok(Details { fence: details.fence, attempt, checkpoint })
-            }
-        }
-    }
-
-    pub fn forget(&self, key: &[u8]) -> Result<bool, Error> {
-        match self {
-            Self::Memory(table) => table.inner.forget(&table.given(key)),
-            #[cfg(feature = "store")]
-            Self::Store(table) => {
-                let key = table.key(key)?;
-                table.shared().forget(&key)
             }
         }
     }
@@ -335,6 +269,80 @@ impl Table {
         }
         let detail = format!("{len} bytes; max_response_len is {most}");
         Err(Failure::new(ONCEFLIGHT_E_TOO_LARGE, detail))
+    }
+}
+
+/// The verbs that over a store block: there they hold what they need, since the table may be freed
+/// meanwhile. (In memory they don't block.)
+pub(super) enum Verbs<'a> {
+    Memory(&'a Memory),
+    #[cfg(feature = "store")]
+    Store(Arc<Shared>),
+}
+
+impl Verbs<'_> {
+    pub fn complete(
+        &self,
+        lead: u64,
+        status: i32,
+        data: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Memory(table) => {
+                let (lead, reply) = (LeadRef::named(lead), Reply::new(status, data));
+                let done = table.inner.complete_in_full(lead, reply, ttl.map(clock::span));
+                done.map_err(|(error, _)| error)
+            }
+            #[cfg(feature = "store")]
+            Self::Store(shared) => shared.complete(lead, &store::Response::new(status, data), ttl),
+        }
+    }
+
+    pub fn settle(&self, lead: u64, how: Settle) -> Result<(), Error> {
+        match self {
+            Self::Memory(table) => {
+                let (inner, lead) = (&table.inner, LeadRef::named(lead));
+                match how {
+                    Settle::Cancel => inner.cancel(lead),
+                    Settle::Abandon => inner.abandon(lead),
+                    Settle::Decline => inner.decline(lead),
+                }
+            }
+            #[cfg(feature = "store")]
+            Self::Store(shared) => match how {
+                Settle::Cancel => shared.cancel(lead),
+                Settle::Abandon => shared.abandon(lead),
+                Settle::Decline => shared.decline(lead),
+            },
+        }
+    }
+
+    pub fn renew(&self, lead: u64, lease: Option<Duration>) -> Result<(), Error> {
+        match self {
+            Self::Memory(table) => {
+                let lease = lease.map(|lease| table.inner.config.lease_of(lease));
+                table.inner.renew(LeadRef::named(lead), lease)
+            }
+            #[cfg(feature = "store")]
+            Self::Store(shared) => shared.renew(lead, lease),
+        }
+    }
+
+    pub fn checkpoint(&self, lead: u64, data: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Memory(table) => table.inner.set_checkpoint(LeadRef::named(lead), data),
+            #[cfg(feature = "store")]
+            Self::Store(shared) => shared.checkpoint(lead, data),
+        }
+    }
+
+    pub fn forget(&self, key: &[u8]) -> Result<bool, Error> {
+        match self {
+            Self::Memory(table) => table.inner.forget(&table.given(key)),
+            #[cfg(feature = "store")]
+            Self::Store(shared) => shared.forget(&RecordKey::new(&shared.config().scope, key)?),
+        }
     }
 }
 
@@ -383,7 +391,7 @@ impl Follower {
 fn arrived(begun: Begun) -> Arrived<Response> {
     use crate::table::internal::Granted;
     match begun {
-        Begun::Lead(id) => Arrived::Lead(Granted { id, attempt: 0 }),
+        Begun::Lead(Led { name, attempt, .. }) => Arrived::Lead(Granted { id: name, attempt }),
         Begun::Shared(response) => Arrived::Shared(response.into_block()),
         Begun::Replayed(response) => Arrived::Replayed(response.into_block()),
         Begun::Bypass => Arrived::Bypass,

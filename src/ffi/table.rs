@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use super::backend::{Next, Settle, Table};
+use super::backend::{Next, Settle, Table, Verbs};
 use super::code::{
     Failure, ONCEFLIGHT_BYPASS, ONCEFLIGHT_LEAD, ONCEFLIGHT_OK, ONCEFLIGHT_REPLAYED,
     ONCEFLIGHT_SHARED, entry,
@@ -283,7 +283,7 @@ pub unsafe extern "C" fn onceflight_complete_for(
         // SAFETY: the caller's bytes, for this call.
         let data = unsafe { few(table, data, len, "data") }?;
         let ttl = (ttl_ms != ONCEFLIGHT_DEFAULT).then(|| duration(ttl_ms));
-        table.complete(lead, status, data, ttl)?;
+        table.verbs().complete(lead, status, data, ttl)?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -307,13 +307,14 @@ unsafe fn few<'a>(
 ///
 /// # Safety
 /// As for `given`.
-unsafe fn with_table(
+unsafe fn with_verbs(
     table: *const onceflight_table,
-    call: impl FnOnce(&Table) -> Result<(), Error>,
+    call: impl FnOnce(&Verbs<'_>) -> Result<(), Error>,
 ) -> i32 {
     entry(|| {
-        // SAFETY: the caller's promise.
-        call(unsafe { given(table) }?)?;
+        // SAFETY: the caller's promise; what blocks has let go of the table, which may be freed then.
+        let verbs = unsafe { given(table) }?.verbs();
+        call(&verbs)?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -325,7 +326,7 @@ pub unsafe extern "C" fn onceflight_cancel(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_table(table, |table| table.settle(lead, Settle::Cancel)) }
+    unsafe { with_verbs(table, |verbs| verbs.settle(lead, Settle::Cancel)) }
 }
 
 /// Settles: it may have happened. The first follower in line, or the next begin, leads; or the
@@ -336,7 +337,7 @@ pub unsafe extern "C" fn onceflight_abandon(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_table(table, |table| table.settle(lead, Settle::Abandon)) }
+    unsafe { with_verbs(table, |verbs| verbs.settle(lead, Settle::Abandon)) }
 }
 
 /// Settles: not to be shared. All followers get BYPASS at once.
@@ -346,7 +347,7 @@ pub unsafe extern "C" fn onceflight_decline(
     lead: onceflight_lead,
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
-    unsafe { with_table(table, |table| table.settle(lead, Settle::Decline)) }
+    unsafe { with_verbs(table, |verbs| verbs.settle(lead, Settle::Decline)) }
 }
 
 /// Makes the lease end lease_ms from now (ONCEFLIGHT_DEFAULT: as long as it was granted).
@@ -361,7 +362,7 @@ pub unsafe extern "C" fn onceflight_renew(
     }
     let lease = (lease_ms != ONCEFLIGHT_DEFAULT).then(|| duration(lease_ms));
     // SAFETY: the caller's table, for this call.
-    unsafe { with_table(table, |table| table.renew(lead, lease)) }
+    unsafe { with_verbs(table, |verbs| verbs.renew(lead, lease)) }
 }
 
 /// Leaves bytes for a successor, in place of those before. The bytes are copied.
@@ -377,7 +378,7 @@ pub unsafe extern "C" fn onceflight_checkpoint(
         let table = unsafe { given(table) }?;
         // SAFETY: the caller's bytes, for this call.
         let data = unsafe { few(table, data, len, "data") }?;
-        table.checkpoint(lead, data)?;
+        table.verbs().checkpoint(lead, data)?;
         Ok(ONCEFLIGHT_OK)
     })
 }
@@ -447,7 +448,7 @@ pub unsafe extern "C" fn onceflight_forget(
         let table = unsafe { given(table) }?;
         // SAFETY: the caller's key, for this call.
         let key = unsafe { key_bytes(table.lengths(), key, key_len, "key") }?;
-        table.forget(key)?;
+        table.verbs().forget(key)?;
         Ok(ONCEFLIGHT_OK)
     })
 }

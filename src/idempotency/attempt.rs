@@ -13,20 +13,16 @@
 //! the only difference is whether it waits in `following` and `watching`, or comes back when rung.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::builder::remembered;
-use super::leads::{Chore, Leading};
-use super::shared::{Answer, Flights, Flying, Shared, up};
-use super::watch::Watcher;
+use super::leads::{CHORE_FOR, Chore, Leading};
+use super::shared::{Answer, Flying, Shared};
+use super::turn::Turn;
 use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
-use crate::store::{Claim, Claimed, Grant, Held, RecordKey, RecordState, Response, Token};
+use crate::store::{Claimed, Grant, Held, RecordKey, RecordState, Response};
 use crate::table::OnLeaseExpired;
-use crate::table::internal::{
-    Arrived, Ask, Asked, Follow, Granted, LeadRef, Step, Terms, Waiter, Waker,
-};
+use crate::table::internal::{Arrived, Ask, Asked, Follow, Granted, Step, Terms, Waiter, Waker};
 
 /// What a caller asks for.
 #[derive(Clone)]
@@ -43,10 +39,17 @@ pub(crate) struct Asking {
     pub thread: u32,
 }
 
+/// A lead as it is given.
+pub(crate) struct Led {
+    pub name: u64,
+    pub fence: u64,
+    pub attempt: u32,
+    pub checkpoint: Option<Arc<[u8]>>,
+}
+
 /// An outcome.
 pub(crate) enum Begun {
-    /// A lead, by its name.
-    Lead(u64),
+    Lead(Led),
     Shared(Response),
     Replayed(Response),
     Bypass,
@@ -82,54 +85,9 @@ enum State {
     Over,
 }
 
-/// The right to speak for a flight here. Dropped, it goes to the next follower.
-pub(super) struct Turn {
-    flights: Arc<Flights>,
-    /// The lead of the local flight; 0 once it was used.
-    lead: u64,
-    token: Token,
-    /// Whose flight it waits for: its epoch.
-    following: Option<u64>,
-    watcher: Option<Watcher>,
-}
-
-impl Turn {
-    pub fn token(&self) -> Token {
-        self.token
-    }
-
-    /// The flight to answer, whose followers then need no other turn.
-    pub fn use_up(mut self) -> u64 {
-        std::mem::take(&mut self.lead)
-    }
-}
-
-impl Turn {
-    /// From here on this flight waits for that epoch's outcome, whoever speaks for it.
-    fn follow(&mut self, epoch: u64) {
-        if self.following.is_none() {
-            self.following = Some(epoch);
-            let _ = self.flights.set_checkpoint(LeadRef::named(self.lead), &epoch.to_le_bytes());
-        }
-    }
-
-    fn left_by_predecessor(&self) -> Option<u64> {
-        let details = self.flights.details(LeadRef::named(self.lead)).ok()?;
-        details.checkpoint?.as_ref().try_into().ok().map(u64::from_le_bytes)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if self.lead != 0 {
-            let _ = self.flights.cancel(LeadRef::named(self.lead));
-        }
-    }
-}
-
 impl Attempt {
     pub fn new(shared: &Arc<Shared>, asking: Asking, waker: Option<Arc<dyn Waker>>) -> Self {
-        let flight = frame(&asking, shared.freshness(&asking.key).load(Ordering::Acquire));
+        let flight = frame(&asking);
         Self {
             hash: shared.hasher.hash_bytes(&flight),
             deadline: clock::after(clock::span(asking.timeout)),
@@ -146,6 +104,7 @@ impl Attempt {
     pub fn run(mut self) -> Result<Begun, Error> {
         loop {
             if let Some(outcome) = self.step() {
+                self.shared.count(&outcome);
                 return outcome;
             }
         }
@@ -159,6 +118,7 @@ impl Attempt {
                 state => self.state = state,
             }
             if let Some(outcome) = self.advance() {
+                self.shared.count(&outcome);
                 return outcome.map(Turned::Begun);
             }
         }
@@ -194,10 +154,7 @@ impl Attempt {
                 self.waits = true;
                 None
             }
-            Next::Done(outcome) => {
-                self.count(&outcome);
-                Some(outcome)
-            }
+            Next::Done(outcome) => Some(outcome),
         }
     }
 
@@ -242,23 +199,25 @@ impl Attempt {
         Ask { terms, fingerprint: None, follow, deadline }
     }
 
-    /// Somebody here is asking the store or leads already, and this caller won't wait: but it may
-    /// have what is there.
+    /// This caller won't wait for who asks the store or leads here, or may not lead: but it may have
+    /// what is there.
     fn peek(&self) -> Result<Begun, Error> {
-        let record = self.shared.store.read(&self.asking.key, self.store_deadline())?;
-        match record {
-            Some(record) if record.state == RecordState::Released => {}
-            Some(record) if record.fingerprint != self.asking.fingerprint => {
-                return Err(ErrorKind::Mismatch.into());
-            }
-            Some(record) => {
-                if let Some(response) = record.response {
-                    return Ok(Begun::Replayed(response));
-                }
-            }
-            None => {}
+        let asking = &self.asking;
+        let Some(record) = self.shared.store.read(&asking.key, self.store_deadline())? else {
+            return Err(ErrorKind::Timeout.into());
+        };
+        let binds = record.state != RecordState::Released || record.checkpoint.is_some();
+        if binds && record.fingerprint != asking.fingerprint {
+            return Err(ErrorKind::Mismatch.into());
         }
-        Err(ErrorKind::Timeout.into())
+        let lost =
+            record.state == RecordState::InProgress && record.lease_left == Some(Duration::ZERO);
+        let held = self.shared.config.on_lease_expired == OnLeaseExpired::Hold;
+        match record.response {
+            Some(response) => Ok(Begun::Replayed(response)),
+            None if lost && held && !asking.recover => Err(ErrorKind::Unknown.into()),
+            None => Err(ErrorKind::Timeout.into()),
+        }
     }
 
     fn follow(&mut self, mut waiter: Box<Waiter<Flying>>) -> (State, Next) {
@@ -289,18 +248,8 @@ impl Attempt {
     }
 
     fn take_turn(&self, granted: Granted) -> (State, Next) {
-        let (flights, lead) = (Arc::clone(&self.shared.flights), granted.id);
-        // Before anything that can fail: from here on the flight isn't lost.
-        let mut turn =
-            Turn { flights, lead, token: Token([0; 16]), following: None, watcher: None };
-        if granted.attempt > 1 {
-            turn.following = turn.left_by_predecessor();
-        }
-        match Token::draw().and_then(|token| self.shared.keep_up().map(|()| token)) {
-            Ok(token) => {
-                turn.token = token;
-                (State::Claiming(turn), Next::Go)
-            }
+        match Turn::new(&self.shared, granted) {
+            Ok(turn) => (State::Claiming(turn), Next::Go),
             Err(error) => done(Err(error)),
         }
     }
@@ -308,20 +257,16 @@ impl Attempt {
     fn claim(&mut self, mut turn: Turn) -> (State, Next) {
         let (shared, asking) = (&self.shared, &self.asking);
         let waits = !asking.timeout.is_zero();
-        let policy = shared.config.on_lease_expired;
-        let take_over = asking.recover || policy == OnLeaseExpired::TakeOver;
-        let claim = Claim {
-            token: turn.token,
-            fingerprint: asking.fingerprint.as_deref(),
-            lease: asking.lease,
-            keep: (policy == OnLeaseExpired::TakeOver).then(|| remembered(asking.ttl)),
-            take_over,
-            watch: waits,
-            following: turn.following,
+        let Some(_place) = shared.leads.reserve(shared.config.max_in_flight) else {
+            // No more leads: but it may have what is there.
+            return match self.peek() {
+                Err(error) if error.kind() == ErrorKind::Timeout => done(Err(too_many())),
+                outcome => done(outcome),
+            };
         };
-        let sent = clock::now();
-        let claimed = shared.store.claim(&asking.key, &claim, self.store_deadline());
-        match claimed {
+        let (sent, fresh) = (clock::now(), shared.freshness(&asking.key));
+        let claim = turn.claim(shared, asking, waits);
+        match shared.store.claim(&asking.key, &claim, self.store_deadline()) {
             Ok(Claimed::Lead(grant)) => done(self.lead(turn, grant, sent)),
             Ok(Claimed::Completed(response)) => {
                 let (answer, begun) = if turn.following.is_some() {
@@ -329,7 +274,10 @@ impl Attempt {
                 } else {
                     (Answer::Replayed(response.clone()), Begun::Replayed(response))
                 };
-                shared.answer(turn.use_up(), answer);
+                // Forgotten meanwhile: who has come since asks anew.
+                if fresh == shared.freshness(&asking.key) {
+                    turn.answer(shared, answer);
+                }
                 done(Ok(begun))
             }
             Ok(Claimed::InProgress { epoch, lease_left }) => {
@@ -343,7 +291,8 @@ impl Attempt {
             Ok(Claimed::Unknown) => fail(shared, turn, ErrorKind::Unknown.into()),
             Err(error) => {
                 // It may have been granted all the same, to nobody.
-                shared.leads.chore(Chore::Withdraw(Arc::clone(&asking.key), turn.token));
+                let until = sent.saturating_add(clock::span(asking.lease.unwrap_or(CHORE_FOR)));
+                shared.leads.chore(Chore::withdraw(&asking.key, turn.token, until));
                 if waits && clock::passed(self.deadline) {
                     // This caller's time was up, not the store's: the next follower asks.
                     return done(Err(error));
@@ -373,6 +322,7 @@ impl Attempt {
         lead.ttl = asking.ttl;
         lead.taken_over = taken_over;
         let name = turn.lead;
+        let checkpoint = lead.checkpoint.clone();
         lead.flight = Some(name);
         let max_lead = shared.config.heartbeat.then_some(shared.config.max_lead);
         if !shared.leads.add(name, lead, sent, max_lead) {
@@ -381,7 +331,8 @@ impl Attempt {
             return Err(ErrorKind::Closed.into());
         }
         shared.count_lead(attempt, taken_over);
-        Ok(Begun::Lead(turn.use_up()))
+        turn.use_up();
+        Ok(Begun::Lead(Led { name, fence: epoch, attempt, checkpoint }))
     }
 
     /// Another process leads: subscribe, look again, and only then wait.
@@ -411,18 +362,6 @@ impl Attempt {
         }
         (State::Claiming(turn), Next::Go)
     }
-
-    fn count(&self, outcome: &Result<Begun, Error>) {
-        let tally = &self.shared.tally;
-        match outcome {
-            Ok(Begun::Shared(_)) => up(&tally.shared),
-            Ok(Begun::Replayed(_)) => up(&tally.replayed),
-            Ok(Begun::Bypass) => up(&tally.bypassed),
-            Err(error) if error.kind() == ErrorKind::Timeout => up(&tally.timeouts),
-            // Leads were counted when they were granted.
-            Ok(Begun::Lead(_)) | Err(_) => {}
-        }
-    }
 }
 
 /// What a look at the store may take though the caller's time is nearly up: that is the time it
@@ -439,20 +378,24 @@ fn done(outcome: Result<Begun, Error>) -> (State, Next) {
     (State::Over, Next::Done(outcome))
 }
 
-/// An outcome that is everybody's who has this key and this fingerprint.
 fn fail(shared: &Shared, turn: Turn, error: Error) -> (State, Next) {
-    shared.answer(turn.use_up(), Answer::Failed(error.clone()));
+    turn.answer(shared, Answer::Failed(error.clone()));
     done(Err(error))
 }
 
-/// Scope, key and fingerprint as one string of bytes: lengths first, so that no two are alike. Which
-/// flights may be joined is told apart by `freshness`.
-fn frame(asking: &Asking, freshness: u64) -> Box<[u8]> {
+fn too_many() -> Error {
+    Error::new(
+        ErrorKind::Overloaded,
+        "as many leads as max_in_flight allows; raise it, or try again later",
+    )
+}
+
+/// Scope, key and fingerprint as one string of bytes: lengths first, so that no two are alike.
+fn frame(asking: &Asking) -> Box<[u8]> {
     let key = &asking.key;
     let mark = asking.fingerprint.as_deref();
-    let len = 25 + key.scope().len() + key.key().len() + mark.map_or(0, <[u8]>::len);
+    let len = 17 + key.scope().len() + key.key().len() + mark.map_or(0, <[u8]>::len);
     let mut framed = Vec::with_capacity(len);
-    framed.extend_from_slice(&freshness.to_le_bytes());
     for part in [key.scope(), key.key()] {
         framed.extend_from_slice(&(part.len() as u64).to_le_bytes());
         framed.extend_from_slice(part);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::settle::Details;
+use super::attempt::Led;
 use super::shared::Shared;
 use crate::error::Error;
 use crate::store::Response;
@@ -37,9 +37,9 @@ pub struct Refused<'t> {
 }
 
 impl<'t> Lead<'t> {
-    pub(super) fn new(shared: &'t Arc<Shared>, name: u64) -> Result<Self, Error> {
-        let Details { fence, attempt, checkpoint } = shared.details(name)?;
-        Ok(Self { shared, name, fence, attempt, checkpoint })
+    pub(super) fn new(shared: &'t Arc<Shared>, led: Led) -> Self {
+        let Led { name, fence, attempt, checkpoint } = led;
+        Self { shared, name, fence, attempt, checkpoint }
     }
 
     /// A number that grows with every leader of the key, in every process, for ever: a resource

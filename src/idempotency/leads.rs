@@ -24,6 +24,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 pub(super) struct Leading {
     pub key: Arc<RecordKey>,
     pub held: Held,
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub attempt: u32,
     pub checkpoint: Option<Arc<[u8]>>,
     /// The lead of the local flight; `None` once that was handed on.
@@ -43,17 +44,50 @@ pub(super) struct Leading {
 }
 
 /// Something that must reach the store though its caller has gone.
-pub(super) enum Chore {
+pub(super) struct Chore {
+    pub key: Arc<RecordKey>,
+    pub what: What,
+    /// From when on there is nothing to do any more: the lease is over.
+    pub until: Moment,
+}
+
+pub(super) enum What {
     /// A claim whose answer was lost.
-    Withdraw(Arc<RecordKey>, Token),
+    Withdraw(Token),
     /// A lead that was dropped while the store was away.
-    Abandon(Arc<RecordKey>, Held),
+    Abandon(Held),
+}
+
+/// How long a chore is tried of a lead without a lease.
+pub(super) const CHORE_FOR: Duration = Duration::from_secs(600);
+
+impl Chore {
+    pub fn withdraw(key: &Arc<RecordKey>, token: Token, until: Moment) -> Self {
+        Self { key: Arc::clone(key), what: What::Withdraw(token), until }
+    }
+
+    pub fn abandon(lead: &Leading) -> Self {
+        let most = clock::after(clock::span(CHORE_FOR));
+        let (key, until) = (Arc::clone(&lead.key), lead.lease_until.min(most));
+        Self { key, what: What::Abandon(lead.held), until }
+    }
 }
 
 pub(super) struct Leads {
     state: Mutex<State>,
-    /// The upkeep's: something is due earlier than it thought, or it may go.
+    /// For who cares for leads: one is due earlier than it thought, or it may go.
     pub changed: Condvar,
+    /// For who does chores and purges.
+    pub chores: Condvar,
+}
+
+/// A place among the leads for one that is being claimed.
+pub(super) struct Place<'a>(&'a Leads);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.lock().reserved -= 1;
+    }
 }
 
 #[derive(Default)]
@@ -64,9 +98,13 @@ pub(super) struct State {
     pub chores: VecDeque<Chore>,
     pub chores_at: Moment,
     pub purge_at: Moment,
-    /// Whether the upkeep has its thread.
+    /// Claims under way that may become leads.
+    reserved: usize,
+    /// Whether the upkeep has its threads.
     pub running: bool,
     pub closed: bool,
+    /// Whether the table is gone: what can't be settled is given up.
+    pub abolished: bool,
 }
 
 /// A heart doesn't beat faster, however short the lease.
@@ -78,7 +116,18 @@ const CHORES: usize = 4096;
 impl Leads {
     pub fn new() -> Self {
         let state = State { chores_at: NEVER, purge_at: NEVER, ..State::default() };
-        Self { state: Mutex::new(state), changed: Condvar::default() }
+        Self { state: Mutex::new(state), changed: Condvar::default(), chores: Condvar::default() }
+    }
+
+    /// A place for one more, while it is claimed; `None`: there are as many as may be.
+    pub fn reserve(&self, most: usize) -> Option<Place<'_>> {
+        let mut state = self.lock();
+        if state.leads.len() + state.reserved >= most {
+            return None;
+        }
+        state.reserved += 1;
+        drop(state);
+        Some(Place(self))
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -102,10 +151,12 @@ impl Leads {
         if state.closed {
             return false;
         }
-        state.schedule(lead.care_at, name);
+        let sooner = state.schedule(lead.care_at, name);
         state.leads.insert(name, lead);
         drop(state);
-        self.changed.notify_one();
+        if sooner {
+            self.changed.notify_one();
+        }
         true
     }
 
@@ -121,13 +172,15 @@ impl Leads {
         }
     }
 
-    /// The store couldn't be asked: the lead is live as before, for all that is known here.
-    pub fn put_back(&self, name: u64) {
+    /// The store couldn't be asked: the lead is live as before, for all that is known here; unless its
+    /// table is gone. Answers whether it is.
+    pub fn put_back(&self, name: u64) -> bool {
         self.care(name, |lead| {
             (lead.settling, lead.unsure) = (false, true);
             // What was due while it was settling was left out.
             if lead.lease.is_some() { clock::now() } else { NEVER }
         });
+        !self.lock().abolished
     }
 
     /// The lead is over. Answers which local flight it led last, and its epoch.
@@ -172,9 +225,11 @@ impl Leads {
         let (before, at) = (lead.care_at, when(lead));
         lead.care_at = at;
         state.due.remove(&(before, name));
-        state.schedule(at, name);
+        let sooner = state.schedule(at, name);
         drop(state);
-        self.changed.notify_one();
+        if sooner {
+            self.changed.notify_one();
+        }
     }
 
     pub fn chore(&self, chore: Chore) {
@@ -184,7 +239,7 @@ impl Leads {
             state.chores_at = clock::now();
         }
         drop(state);
-        self.changed.notify_one();
+        self.chores.notify_one();
     }
 
     /// Takes out the leads of a key whose record was dropped. Answers the local flights they led.
@@ -220,10 +275,13 @@ impl Leads {
 }
 
 impl State {
-    fn schedule(&mut self, at: Moment, name: u64) {
-        if at != NEVER {
-            self.due.insert((at, name));
+    /// Answers whether it is the next one now.
+    fn schedule(&mut self, at: Moment, name: u64) -> bool {
+        if at == NEVER {
+            return false;
         }
+        self.due.insert((at, name));
+        self.due.first() == Some(&(at, name))
     }
 
     /// The first lead whose time has come, taken from the schedule.
@@ -244,11 +302,6 @@ impl State {
     /// When the next lead needs care.
     pub fn care_at(&self) -> Moment {
         self.due.first().map_or(NEVER, |(at, _)| *at)
-    }
-
-    /// When something is to be done.
-    pub fn wake_at(&self) -> Moment {
-        self.care_at().min(self.chores_at).min(self.purge_at)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Keys that outlive the process: a table over a [`Store`].
 //!
 //! From the outside in: this file and `request`, `lead`, `builder` are the API; `shared` is what a
-//! table consists of; `attempt` is one caller's begin, `pending` a begin that nobody blocks on, `settle`
+//! table consists of; `attempt` is one caller's begin, `turn` the right to ask the store in it, `pending` a begin that nobody blocks on, `settle`
 //! what a lead can do, `transaction` all of that inside the
 //! caller's own; `leads` is what this process leads, `upkeep` what happens to that by itself; `watch`
 //! is how it hears of other processes.
@@ -16,6 +16,7 @@ mod request;
 mod settle;
 mod shared;
 mod transaction;
+mod turn;
 mod upkeep;
 mod watch;
 
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use lead::{Lead, Refused};
 pub use request::Request;
-pub use transaction::{BeginIn, LeadIn, Uncommitted};
+pub use transaction::{BeginIn, LeadIn, RefusedIn, Uncommitted};
 
 use crate::error::{Error, ErrorKind};
 use crate::store::{Record, RecordId, RecordKey, Response, Store};
@@ -36,7 +37,7 @@ use shared::Shared;
 #[cfg(feature = "capi")]
 pub(crate) mod internal {
     //! What the C ABI builds on.
-    pub(crate) use super::attempt::{Asking, Attempt, Begun};
+    pub(crate) use super::attempt::{Asking, Attempt, Begun, Led};
     pub(crate) use super::builder::Config;
     pub(crate) use super::pending::Pending;
     pub(crate) use super::shared::Shared;

@@ -6,7 +6,7 @@
 //! | worked on | the worker has it | an outcome; or nothing more to do until it is rung: parked |
 //! | parked | in the job | a ring, or its time: queued |
 //! | told | gone, or a worker has what is left of it | the event being read; or, a lead that nobody reads, its offer lapsing: queued, at the back of the line |
-//! | left | dropped by a worker, a lead passed on | |
+//! | left | gone; a lead is passed on by a worker | |
 //!
 //! Workers may hang in the store; one thread, which never calls it, keeps the times: so a deadline
 //! that passes and a table that closes are told at once, whatever the store does. What a worker comes
@@ -20,10 +20,11 @@ use std::time::Duration;
 
 use super::attempt::{Asking, Attempt, Begun};
 use super::shared::Shared;
+use super::upkeep::survive;
 use crate::clock::{self, FOREVER, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::signals;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::table::internal::Waker;
 
 /// As many calls to the store at once: waiting takes no thread, only asking does.
@@ -44,7 +45,7 @@ struct Book {
 
 #[derive(Default)]
 struct Page {
-    queue: VecDeque<Arc<Job>>,
+    queue: VecDeque<Task>,
     /// Each job at most once.
     times: BTreeMap<(Moment, u64), Weak<Job>>,
     jobs: HashMap<u64, Weak<Job>>,
@@ -53,6 +54,14 @@ struct Page {
     idle: usize,
     keeper: bool,
     closed: bool,
+}
+
+/// What a worker does.
+enum Task {
+    /// A turn at a job.
+    Work(Arc<Job>),
+    /// Nobody read that lead.
+    PassOn(Arc<Shared>, u64),
 }
 
 /// A begin whose outcome arrives on a queue. Dropping it leaves; a lead that wasn't read passes on.
@@ -81,9 +90,9 @@ struct Work {
     busy: bool,
     /// It was rung meanwhile.
     again: bool,
-    /// Its outcome is final: whatever a worker still comes back with is nobody's.
+    /// Its outcome is final, or nobody wants one any more: whatever a worker still comes back with is
+    /// nobody's.
     over: bool,
-    left: bool,
 }
 
 /// Rung by what the attempt waits for.
@@ -113,7 +122,9 @@ impl Pending {
         let (shared, state) = (Arc::clone(shared), Mutex::default());
         let number = shared.workers.0.number()?;
         let job = Arc::new(Job { shared, asking, until, number, state, bell });
-        job.shared.workers.0.enter(&job)?;
+        let config = &job.shared.config;
+        let most = config.max_in_flight.saturating_add(config.max_waiters);
+        job.shared.workers.0.enter(&job, most)?;
         let mut work = job.state.lock();
         work.attempt = Some(job.attempt(job.asking.timeout));
         job.set_time(&mut work, until);
@@ -134,7 +145,16 @@ impl Pending {
         }
         let mut work = self.0.state.lock();
         let outcome = work.outcome.take()?;
+        if let Ok(Begun::Lead(led)) = &outcome
+            && !self.0.shared.is_live(led.name)
+        {
+            // It was lost while it stood unread: overtaken, evicted. As if it had never been offered.
+            self.0.begin_again(&mut work);
+            return None;
+        }
         work.over = true;
+        drop(work);
+        self.0.shared.count(&outcome);
         Some(outcome)
     }
 }
@@ -146,13 +166,12 @@ impl Drop for Pending {
             return;
         }
         let mut work = self.0.state.lock();
-        work.left = true;
-        // Not here: dropping an attempt may wake others, and passing a lead on is a call to the store.
-        if work.attempt.is_some() || work.outcome.is_some() {
-            self.0.queue(&mut work);
-        }
+        work.over = true;
+        let (attempt, outcome) = (work.attempt.take(), work.outcome.take());
         self.0.set_time(&mut work, NEVER);
         drop(work);
+        self.0.discard(outcome);
+        drop(attempt);
         self.0.shared.workers.0.leave(self.0.number);
     }
 }
@@ -168,11 +187,11 @@ impl Job {
             work.again = true;
         } else if !work.queued {
             work.queued = true;
-            self.shared.workers.0.push(Arc::clone(self));
+            self.shared.workers.0.push(Task::Work(Arc::clone(self)));
         }
     }
 
-    /// Has it looked at when that time comes, and no other.
+    /// Has it looked at when that time comes, and at no other.
     fn set_time(self: &Arc<Self>, work: &mut Work, at: Moment) {
         let before = std::mem::replace(&mut work.time, (at != NEVER).then_some(at));
         if before != work.time {
@@ -184,112 +203,91 @@ impl Job {
     fn work(self: &Arc<Self>) {
         let mut work = self.state.lock();
         work.queued = false;
-        if work.left || work.over {
-            let attempt = work.attempt.take();
-            let unread = if work.left { work.outcome.take() } else { None };
-            drop(work);
-            drop(attempt);
-            return self.discard(unread.as_ref());
-        }
         let Some(mut attempt) = work.attempt.take() else { return };
         (work.busy, work.again) = (true, false);
         drop(work);
-        let outcome = attempt.step();
+        let stepped = survive(|| attempt.step());
+        let outcome = stepped.unwrap_or_else(|| Some(Err(Error::store("the store panicked"))));
         let mut work = self.state.lock();
         work.busy = false;
         let Some(outcome) = outcome else {
+            if work.over {
+                drop(work);
+                return drop(attempt);
+            }
             self.set_time(&mut work, attempt.look_at().min(self.until));
             work.attempt = Some(attempt);
-            if work.again || work.left || work.over {
+            if work.again {
                 self.queue(&mut work);
             }
             return;
         };
-        if work.left || work.over {
+        if work.over {
             drop(work);
-            drop(attempt);
-            return self.discard(Some(&outcome));
+            return self.discard(Some(outcome));
         }
-        let offer =
-            if matches!(outcome, Ok(Begun::Lead(_))) { self.shared.config.offer } else { FOREVER };
+        let is_lead = matches!(outcome, Ok(Begun::Lead(_)));
+        let offer = if is_lead { self.shared.config.offer } else { FOREVER };
         self.set_time(&mut work, clock::after(clock::span(offer)));
         work.outcome = Some(outcome);
         drop(work);
-        drop(attempt);
         self.bell.wake();
     }
 
-    /// What nobody reads. On a worker's thread.
-    fn discard(&self, outcome: Option<&Result<Begun, Error>>) {
-        if let Some(Ok(Begun::Lead(name))) = outcome {
-            self.shared.pass(*name);
+    /// What nobody reads. A worker passes a lead on: that is a call to the store.
+    fn discard(&self, outcome: Option<Result<Begun, Error>>) {
+        if let Some(Ok(Begun::Lead(led))) = outcome {
+            self.shared.workers.0.push(Task::PassOn(Arc::clone(&self.shared), led.name));
         }
     }
 
-    /// Its time has come: its deadline, a look at the store, or a lead that nobody reads. On the
-    /// keeper's thread, which doesn't call the store.
-    fn ring(self: &Arc<Self>) {
+    /// The time has come that was set: its deadline, a look at the store, or a lead that nobody reads.
+    /// On the keeper's thread, which doesn't call the store.
+    fn ring(self: &Arc<Self>, at: Moment) {
         let mut work = self.state.lock();
+        if work.time != Some(at) {
+            return; // Set anew meanwhile.
+        }
         work.time = None;
-        match work.outcome {
+        match &work.outcome {
             None if clock::passed(self.until) => self.tell(work, ErrorKind::Timeout),
             None => {
-                self.queue(&mut work);
                 // Whatever the worker does.
                 self.set_time(&mut work, self.until);
+                self.queue(&mut work);
             }
             // It goes to the back of the line; whoever waits, here or elsewhere, comes first.
             Some(Ok(Begun::Lead(_))) => {
-                let lapsed = work.outcome.take();
-                let left = Duration::from_nanos(self.until.saturating_sub(clock::now()));
-                if left.is_zero() || self.asking.timeout.is_zero() {
-                    work.outcome = Some(Err(ErrorKind::Timeout.into()));
+                self.discard(work.outcome.take());
+                if clock::passed(self.until) || self.asking.timeout.is_zero() {
+                    self.tell(work, ErrorKind::Timeout);
                 } else {
-                    let left = if self.until == NEVER { FOREVER } else { left };
-                    work.attempt = Some(self.attempt(left));
-                    self.set_time(&mut work, self.until);
-                }
-                drop(work);
-                self.shared.workers.0.push(Arc::new(Job::of_lapsed(self, lapsed)));
-                let mut work = self.state.lock();
-                if work.outcome.is_none() {
-                    self.queue(&mut work);
-                } else {
-                    drop(work);
-                    self.bell.wake();
+                    self.begin_again(&mut work);
                 }
             }
             Some(_) => {}
         }
     }
 
-    /// A job that does nothing but pass a lead on.
-    fn of_lapsed(job: &Arc<Self>, lapsed: Option<Result<Begun, Error>>) -> Self {
-        let work = Work { outcome: lapsed, left: true, queued: true, ..Work::default() };
-        Self {
-            shared: Arc::clone(&job.shared),
-            asking: job.asking.clone(),
-            until: NEVER,
-            number: 0,
-            state: Mutex::new(work),
-            bell: Arc::clone(&job.bell),
-        }
+    fn begin_again(self: &Arc<Self>, work: &mut Work) {
+        let left = Duration::from_nanos(self.until.saturating_sub(clock::now()));
+        let left = if self.until == NEVER { self.asking.timeout } else { left };
+        work.attempt = Some(self.attempt(left));
+        self.set_time(work, self.until);
+        self.queue(work);
     }
 
     /// An outcome that the store has no say in.
-    fn tell(self: &Arc<Self>, mut work: crate::sync::MutexGuard<'_, Work>, kind: ErrorKind) {
-        if work.outcome.is_some() || work.over || work.left {
+    fn tell(self: &Arc<Self>, mut work: MutexGuard<'_, Work>, kind: ErrorKind) {
+        let unread_lead = matches!(work.outcome, Some(Ok(Begun::Lead(_))));
+        if work.over || (work.outcome.is_some() && !unread_lead) {
             return;
         }
-        if kind == ErrorKind::Timeout {
-            self.shared.count_timeout();
-        }
-        work.outcome = Some(Err(kind.into()));
+        let (attempt, lead) = (work.attempt.take(), work.outcome.replace(Err(kind.into())));
         work.over = true;
-        if work.attempt.is_some() {
-            self.queue(&mut work);
-        }
         drop(work);
+        self.discard(lead);
+        drop(attempt);
         self.bell.wake();
     }
 }
@@ -320,32 +318,38 @@ impl Book {
         Ok(page.next)
     }
 
-    /// A new job, and the threads that it needs at least.
-    fn enter(self: &Arc<Self>, job: &Arc<Job>) -> Result<(), Error> {
+    /// A new job, if there are fewer than that, and the thread that it needs at least.
+    fn enter(self: &Arc<Self>, job: &Arc<Job>, most: usize) -> Result<(), Error> {
         let mut page = self.page.lock();
         if !page.keeper {
             let book = Arc::clone(self);
             start("onceflight-times", move || book.keep_times())?;
             page.keeper = true;
         }
-        if page.workers == 0 {
-            let book = Arc::clone(self);
-            start("onceflight-store", move || book.serve())?;
-            page.workers += 1;
+        if page.jobs.len() >= most {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                "as many begins wait as max_in_flight and max_waiters allow together; try again later",
+            ));
         }
         page.jobs.insert(job.number, Arc::downgrade(job));
         Ok(())
     }
 
     fn leave(&self, number: u64) {
-        self.page.lock().jobs.remove(&number);
-        self.timed.notify_one();
+        let mut page = self.page.lock();
+        page.jobs.remove(&number);
+        let over = page.closed && page.jobs.is_empty();
+        drop(page);
+        if over {
+            self.timed.notify_one();
+        }
     }
 
-    fn push(self: &Arc<Self>, job: Arc<Job>) {
+    fn push(self: &Arc<Self>, task: Task) {
         let mut page = self.page.lock();
-        page.queue.push_back(job);
-        // One more would be better where all are busy, and isn't necessary: but for the first, which a
+        page.queue.push_back(task);
+        // One more would be better where all are busy, and isn't necessary; but for the first, which a
         // closed table may have let go.
         if page.queue.len() > page.idle && page.workers < MOST {
             let book = Arc::clone(self);
@@ -362,18 +366,23 @@ impl Book {
         }
         if let Some(now) = now {
             page.times.insert((now, job.number), Arc::downgrade(job));
+            let sooner = page.times.first_key_value().is_some_and(|(first, _)| first.0 == now);
             drop(page);
-            self.timed.notify_one();
+            if sooner {
+                self.timed.notify_one();
+            }
         }
     }
 
     fn serve(&self) {
         let mut page = self.page.lock();
         loop {
-            if let Some(job) = page.queue.pop_front() {
+            if let Some(task) = page.queue.pop_front() {
                 drop(page);
-                job.work();
-                drop(job);
+                match task {
+                    Task::Work(job) => job.work(),
+                    Task::PassOn(shared, name) => drop(survive(|| shared.pass(name))),
+                }
                 page = self.page.lock();
             } else if page.closed {
                 page.workers -= 1;
@@ -394,7 +403,7 @@ impl Book {
                 let job = page.times.remove(&key).and_then(|job| job.upgrade());
                 drop(page);
                 if let Some(job) = job {
-                    job.ring();
+                    job.ring(key.0);
                 }
                 page = self.page.lock();
             } else if page.closed && page.jobs.is_empty() {

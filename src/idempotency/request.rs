@@ -101,7 +101,7 @@ impl<'t, 'r> Request<'t, 'r> {
     pub fn begin(self) -> Result<Begin<'t>, Error> {
         let asking = self.asking()?;
         Ok(match Attempt::new(self.shared, asking, None).run()? {
-            Begun::Lead(name) => Begin::Lead(Lead::new(self.shared, name)?),
+            Begun::Lead(led) => Begin::Lead(Lead::new(self.shared, led)),
             Begun::Shared(response) => Begin::Shared(response),
             Begun::Replayed(response) => Begin::Replayed(response),
             Begun::Bypass => Begin::Bypass,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attempt::Led;
 use super::builder::{ending, remembered};
 use super::leads::{Chore, Leading};
 use super::shared::{Answer, Shared, up};
@@ -12,24 +13,29 @@ use crate::store::{RecordKey, Release, Response, Settled, Store};
 use crate::table::OnCancel;
 use crate::table::internal::LeadRef;
 
-/// What a leader may ask about its lead.
-pub(crate) struct Details {
-    pub fence: u64,
-    pub attempt: u32,
-    pub checkpoint: Option<Arc<[u8]>>,
+/// A lead that was settled.
+struct Over {
+    /// The local flight it led, and its epoch.
+    flight: Option<(u64, u64)>,
+    key: Arc<RecordKey>,
+    /// Whether it was tried before.
+    unsure: bool,
 }
 
 impl Shared {
-    /// Ends a lead; `verb` tells the store. Answers which local flight it led, and its epoch.
+    /// Ends a lead; `verb` tells the store.
     fn settle(
         &self,
         name: u64,
         verb: impl Fn(&dyn Store, &Leading, Instant) -> Result<Settled, Error>,
-    ) -> Result<Option<(u64, u64)>, Error> {
+    ) -> Result<Over, Error> {
         self.check_fork()?;
         let lead = self.leads.take(name).inspect_err(|_| up(&self.tally.stale))?;
         match self.persist(|store, deadline| verb(store, &lead, deadline)) {
-            Ok(Settled::Done) => Ok(self.leads.remove(name)),
+            Ok(Settled::Done) => {
+                let flight = self.leads.remove(name);
+                Ok(Over { flight, key: lead.key, unsure: lead.unsure })
+            }
             Ok(Settled::Stale) => {
                 up(&self.tally.stale);
                 if let Some(flight) = self.leads.remove(name) {
@@ -38,7 +44,9 @@ impl Shared {
                 Err(ErrorKind::Stale.into())
             }
             Err(error) => {
-                self.leads.put_back(name);
+                if !self.leads.put_back(name) {
+                    self.give_up(name, self.last_deadline());
+                }
                 Err(error)
             }
         }
@@ -57,11 +65,17 @@ impl Shared {
             self.leads.get(name)?;
             return Err(error);
         }
-        let flight = self.settle(name, |store, lead, deadline| {
+        let fresh = self.leads.get(name).ok().map(|lead| self.freshness(&lead.key));
+        let settled = self.settle(name, |store, lead, deadline| {
             store.complete(&lead.key, lead.held, response, ttl.unwrap_or(lead.ttl), deadline)
         })?;
-        if let Some((flight, _)) = flight {
-            self.answer(flight, Answer::Shared(response.clone()));
+        let Some(flight) = settled.flight else { return Ok(()) };
+        // What the store has may be the response of an earlier try, whose answer was lost; and what was
+        // forgotten meanwhile isn't for those who came since. They look.
+        if settled.unsure || fresh != Some(self.freshness(&settled.key)) {
+            self.pass_on(flight);
+        } else {
+            self.answer(flight.0, Answer::Shared(response.clone()));
         }
         Ok(())
     }
@@ -78,7 +92,7 @@ impl Shared {
     /// Nothing happened: the next in line leads, or all followers here fail, by policy.
     pub fn cancel(&self, name: u64) -> Result<(), Error> {
         let promote = self.config.on_cancel == OnCancel::Promote;
-        let flight = self.settle(name, |store, lead, deadline| {
+        let settled = self.settle(name, |store, lead, deadline| {
             let waits = lead.flight.is_some_and(|flight| self.is_followed(flight));
             let successor = promote && waits;
             // Long enough for the successor's claim, however short the ttl.
@@ -87,7 +101,7 @@ impl Shared {
             store.release(&lead.key, lead.held, cancel, deadline)
         })?;
         up(&self.tally.cancels);
-        match flight {
+        match settled.flight {
             Some(flight) if promote => self.pass_on(flight),
             Some((flight, _)) => {
                 self.answer(flight, Answer::Failed(ErrorKind::Cancelled.into()));
@@ -99,10 +113,10 @@ impl Shared {
 
     /// It may have happened: as if the lease had passed.
     pub fn abandon(&self, name: u64) -> Result<(), Error> {
-        let flight = self.settle(name, |store, lead, deadline| {
+        let settled = self.settle(name, |store, lead, deadline| {
             store.release(&lead.key, lead.held, Release::Abandon, deadline)
         })?;
-        if let Some(flight) = flight {
+        if let Some(flight) = settled.flight {
             self.pass_on(flight);
         }
         Ok(())
@@ -118,7 +132,7 @@ impl Shared {
         };
         let flight = self.leads.remove(name);
         if released.is_err() {
-            self.leads.chore(Chore::Abandon(lead.key, lead.held));
+            self.leads.chore(Chore::abandon(&lead));
         }
         if let Some(flight) = flight {
             self.pass_on(flight);
@@ -143,11 +157,11 @@ impl Shared {
 
     /// Not to be shared: followers here do their own work, those elsewhere lead one by one.
     pub fn decline(&self, name: u64) -> Result<(), Error> {
-        let flight = self.settle(name, |store, lead, deadline| {
+        let settled = self.settle(name, |store, lead, deadline| {
             let cancel = Release::Cancel { successor: false, keep: remembered(lead.ttl) };
             store.release(&lead.key, lead.held, cancel, deadline)
         })?;
-        if let Some((flight, _)) = flight {
+        if let Some((flight, _)) = settled.flight {
             let _ = self.flights.decline(LeadRef::named(flight));
         }
         Ok(())
@@ -214,10 +228,12 @@ impl Shared {
     }
 
     /// The fence, the attempt and the checkpoint of a live lead.
-    pub fn details(&self, name: u64) -> Result<Details, Error> {
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub fn details(&self, name: u64) -> Result<Led, Error> {
         self.check_fork()?;
         let lead = self.leads.get(name).inspect_err(|_| up(&self.tally.stale))?;
-        Ok(Details { fence: lead.held.epoch, attempt: lead.attempt, checkpoint: lead.checkpoint })
+        let (fence, attempt, checkpoint) = (lead.held.epoch, lead.attempt, lead.checkpoint);
+        Ok(Led { name, fence, attempt, checkpoint })
     }
 
     /// Whoever begins from here on isn't given what was there before.

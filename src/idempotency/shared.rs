@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::attempt::Begun;
 use super::builder::Config;
 use super::leads::Leads;
 use super::pending::Workers;
@@ -49,8 +50,7 @@ pub(crate) struct Shared {
     pub(super) watch: Watch,
     pub(super) workers: Workers,
     pub(super) tally: Tally,
-    /// How often keys were forgotten, by the first bits of their ids: part of a flight's key, so that
-    /// who begins after a `forget` doesn't join what was answered before it.
+    /// How often keys were forgotten, by some bits of their ids.
     forgotten: [AtomicU64; 64],
     generation: u64,
 }
@@ -77,9 +77,9 @@ impl Shared {
     pub fn new(store: Arc<dyn Store>, config: Config) -> Arc<Self> {
         let generation = fork::enrol();
         let local = internal::Config {
-            max_in_flight: config.max_in_flight,
+            // Leads are what is limited, and counted as such: a replay takes no place.
+            max_in_flight: usize::MAX,
             max_waiters: config.max_waiters,
-            offer: config.offer,
             ..internal::Config::default()
         };
         Arc::new(Self {
@@ -141,13 +141,14 @@ impl Shared {
         }
     }
 
-    /// Which flights of that key here may be joined.
-    pub(super) fn freshness(&self, key: &RecordKey) -> &AtomicU64 {
-        &self.forgotten[usize::from(key.id().0[0] % 64)]
+    /// Changes with every `forget` of that key (or of some others): what was asked before one isn't
+    /// answered to those who came after it.
+    pub(super) fn freshness(&self, key: &RecordKey) -> u64 {
+        self.forgotten[usize::from(key.id().0[0] % 64)].load(Ordering::Acquire)
     }
 
     pub(super) fn start_afresh(&self, key: &RecordKey) {
-        self.freshness(key).fetch_add(1, Ordering::Release);
+        self.forgotten[usize::from(key.id().0[0] % 64)].fetch_add(1, Ordering::Release);
     }
 
     /// Ends a local flight with what all its followers get.
@@ -164,8 +165,16 @@ impl Shared {
         let _ = self.flights.cancel(flight);
     }
 
-    pub(super) fn count_timeout(&self) {
-        up(&self.tally.timeouts);
+    /// What a caller is given. (Leads are counted when they are granted.)
+    pub(super) fn count(&self, outcome: &Result<Begun, Error>) {
+        let tally = &self.tally;
+        match outcome {
+            Ok(Begun::Shared(_)) => up(&tally.shared),
+            Ok(Begun::Replayed(_)) => up(&tally.replayed),
+            Ok(Begun::Bypass) => up(&tally.bypassed),
+            Err(error) if error.kind() == ErrorKind::Timeout => up(&tally.timeouts),
+            Ok(Begun::Lead(_)) | Err(_) => {}
+        }
     }
 
     pub(super) fn count_lead(&self, attempt: u32, taken_over: bool) {
@@ -175,10 +184,6 @@ impl Shared {
         } else if attempt > 1 {
             up(&self.tally.promotions);
         }
-    }
-
-    pub(super) fn count_replay(&self) {
-        up(&self.tally.replayed);
     }
 
     /// Refuses new begins, and wakes all who wait. Leads still settle.
@@ -191,6 +196,7 @@ impl Shared {
         self.workers.close();
         self.leads.lock().closed = true;
         self.leads.changed.notify_one();
+        self.leads.chores.notify_one();
     }
 
     /// Closes, and abandons what is still led.
@@ -201,6 +207,7 @@ impl Shared {
             return;
         }
         self.close();
+        self.leads.lock().abolished = true;
         // All of them in the time that one has: what isn't told ends with its lease.
         let deadline = self.last_deadline();
         for name in self.leads.names() {

@@ -14,13 +14,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::{Attempt, Begun, Turn, Turned};
-use super::builder::remembered;
+use super::attempt::{Attempt, Begun, Turned};
 use super::request::Request;
 use super::shared::{Answer, Shared};
+use super::turn::Turn;
 use crate::error::{Error, ErrorKind};
-use crate::store::{Claim, Claimed, Held, RecordKey, Response, Settled, Transaction};
-use crate::table::OnLeaseExpired;
+use crate::store::{Claimed, Held, RecordKey, Response, Settled, Transaction};
 
 /// What [`Request::claim_in`] found.
 #[must_use = "a dropped claim passes to the next in line"]
@@ -39,7 +38,7 @@ pub enum BeginIn<'t> {
 /// A lead inside the caller's transaction. Dropping it cancels: roll back.
 #[must_use = "a dropped lead passes to the next in line"]
 pub struct LeadIn<'t> {
-    claimed: Inside<'t>,
+    claimed: Box<Inside<'t>>,
     attempt: u32,
     checkpoint: Option<Box<[u8]>>,
 }
@@ -48,7 +47,7 @@ pub struct LeadIn<'t> {
 /// it cancels: roll back.
 #[must_use = "only a commit publishes the response"]
 pub struct Uncommitted<'t> {
-    claimed: Inside<'t>,
+    claimed: Box<Inside<'t>>,
     response: Response,
 }
 
@@ -84,30 +83,20 @@ impl<'t> Request<'t, '_> {
             Turned::Begun(Begun::Bypass) => return Ok(BeginIn::Bypass),
             Turned::Begun(Begun::Lead(_)) => unreachable!("a turn doesn't claim by itself"),
         };
-        let take_over =
-            asking.recover || shared.config.on_lease_expired == OnLeaseExpired::TakeOver;
-        let claim = Claim {
-            token: turn.token(),
-            fingerprint: asking.fingerprint.as_deref(),
-            lease: asking.lease,
-            keep: Some(remembered(asking.ttl)),
-            take_over,
-            // The mark would be inside the transaction, where nobody sees it.
-            watch: false,
-            following: None,
-        };
+        // No mark that somebody waits: it would be inside the transaction, where nobody sees it.
+        let claim = turn.claim(shared, &asking, false);
         match tx.claim(store, &asking.key, &claim)? {
             Claimed::Lead(grant) => {
                 shared.count_lead(grant.attempt, grant.taken_over);
-                let held = Held { token: turn.token(), epoch: grant.epoch };
+                let held = Held { token: turn.token, epoch: grant.epoch };
                 let (key, ttl) = (asking.key, asking.ttl);
-                let claimed = Inside { shared, turn, key, held, ttl };
+                let claimed = Box::new(Inside { shared, turn, key, held, ttl });
                 let (attempt, checkpoint) = (grant.attempt, grant.checkpoint);
                 Ok(BeginIn::Lead(LeadIn { claimed, attempt, checkpoint }))
             }
             Claimed::Completed(response) => {
-                shared.answer(turn.use_up(), Answer::Replayed(response.clone()));
-                shared.count_replay();
+                turn.answer(shared, Answer::Replayed(response.clone()));
+                shared.count(&Ok(Begun::Replayed(response.clone())));
                 Ok(BeginIn::Replayed(response))
             }
             Claimed::InProgress { .. } => Err(Error::new(
@@ -137,20 +126,55 @@ impl<'t> LeadIn<'t> {
     }
 
     /// Writes the response inside the transaction, for the ttl of the request or the table.
+    ///
+    /// # Errors
+    /// In [`RefusedIn`], with the response, and with the lead unless it is
+    /// [`Stale`](ErrorKind::Stale): write another, or roll back.
     pub fn complete_in<T: Transaction>(
         self,
         tx: &mut T,
         response: Response,
-    ) -> Result<Uncommitted<'t>, Error> {
-        let Self { claimed, .. } = self;
-        claimed.shared.check_response_len(&response)?;
-        let store = the_store::<T>(claimed.shared)?;
-        match tx.complete(store, &claimed.key, claimed.held, &response, claimed.ttl)? {
-            Settled::Done => Ok(Uncommitted { claimed, response }),
-            Settled::Stale => Err(ErrorKind::Stale.into()),
+    ) -> Result<Uncommitted<'t>, RefusedIn<'t>> {
+        match self.write(tx, &response) {
+            Ok(Settled::Done) => Ok(Uncommitted { claimed: self.claimed, response }),
+            Ok(Settled::Stale) => {
+                Err(RefusedIn { error: ErrorKind::Stale.into(), response, lead: None })
+            }
+            Err(error) => Err(RefusedIn { error, response, lead: Some(self) }),
         }
     }
+
+    fn write<T: Transaction>(&self, tx: &mut T, response: &Response) -> Result<Settled, Error> {
+        let Inside { shared, key, held, ttl, .. } = &*self.claimed;
+        shared.check_response_len(response)?;
+        tx.complete(the_store::<T>(shared)?, key, *held, response, *ttl)
+    }
 }
+
+/// A completion that wasn't written. Nothing is lost.
+#[derive(Debug)]
+pub struct RefusedIn<'t> {
+    /// Why.
+    pub error: Error,
+    /// The response, back.
+    pub response: Response,
+    /// The lead, if it is still live.
+    pub lead: Option<LeadIn<'t>>,
+}
+
+impl From<RefusedIn<'_>> for Error {
+    fn from(refused: RefusedIn<'_>) -> Self {
+        refused.error
+    }
+}
+
+impl fmt::Display for RefusedIn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for RefusedIn<'_> {}
 
 impl Uncommitted<'_> {
     /// Commits the caller's transaction, and shares the response with those who wait.
@@ -163,7 +187,7 @@ impl Uncommitted<'_> {
     /// can't be found out: begin again with the key.
     pub fn commit<T: Transaction>(self, tx: T) -> Result<(), Error> {
         let Self { claimed, response } = self;
-        let Inside { shared, turn, key, held, ttl } = claimed;
+        let Inside { shared, turn, key, held, ttl } = *claimed;
         if let Err(error) = tx.commit() {
             // Sent again outside the transaction, a completion that was committed is done, and one that
             // wasn't has no record to complete.
@@ -173,7 +197,7 @@ impl Uncommitted<'_> {
                 return Err(error);
             }
         }
-        shared.answer(turn.use_up(), Answer::Shared(response));
+        turn.answer(shared, Answer::Shared(response));
         Ok(())
     }
 }
@@ -191,7 +215,7 @@ fn the_store<T: Transaction>(shared: &Shared) -> Result<&T::Store, Error> {
 
 /// A refusal that is everybody's who has this key and this fingerprint.
 fn refuse(shared: &Shared, turn: Turn, kind: ErrorKind) -> Error {
-    shared.answer(turn.use_up(), Answer::Failed(kind.into()));
+    turn.answer(shared, Answer::Failed(kind.into()));
     kind.into()
 }
 

@@ -1,4 +1,4 @@
-//! What happens by itself: heartbeats, leases that pass, chores, purges. One thread a table.
+//! What happens by itself: heartbeats and leases that pass; chores and purges. A thread each a table.
 //!
 //! A heartbeat comes at half the lease and is repeated every eighth of it if the store didn't
 //! answer, so that one failed renewal is survived. It ends when the lead is settled, or after
@@ -6,11 +6,12 @@
 //! for it look at the store like anybody else, where it may still renew or complete until another
 //! takes over.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::builder::remembered;
-use super::leads::{Chore, Leading, State};
+use super::leads::{Chore, Leading, What};
 use super::shared::Shared;
 use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
@@ -22,8 +23,6 @@ use crate::table::OnLeaseExpired;
 const BATCH: usize = 500;
 const PURGE_ON: Duration = Duration::from_millis(100);
 const PURGE_AGAIN: Duration = Duration::from_secs(60);
-/// What a chore or a purge has at least, though some lead needs care soon.
-const LEAST_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a chore waits that the store didn't take.
 const CHORE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -32,48 +31,72 @@ fn from_now(pause: Duration) -> Moment {
 }
 
 impl Shared {
-    /// Has the upkeep's thread running.
+    /// Has the upkeep's threads running.
     pub(super) fn keep_up(self: &Arc<Self>) -> Result<(), Error> {
         let mut state = self.leads.lock();
         if !state.running {
-            let me = Arc::clone(self);
-            signals::spawn("onceflight-upkeep", move || me.upkeep()).map_err(|error| {
+            let no_thread = |error| {
                 let detail = format!("no thread for heartbeats: {error}");
                 Error::new(ErrorKind::Overloaded, detail)
-            })?;
+            };
+            let (me, too) = (Arc::clone(self), Arc::clone(self));
+            signals::spawn("onceflight-beats", move || me.keep_leads()).map_err(no_thread)?;
             state.running = true;
             // Not all processes that start together purge together.
             let jitter = u64::from(std::process::id() % 16);
             state.purge_at = from_now(Duration::from_secs(5 + jitter));
+            // Beside the heartbeats, which mustn't wait for it. Without it, leases do the same later.
+            let _ = signals::spawn("onceflight-chores", move || too.tidy());
         }
         Ok(())
     }
 
-    fn upkeep(&self) {
+    fn keep_leads(&self) {
+        let mut state = self.leads.lock();
         loop {
-            let mut state = self.leads.lock();
             if let Some((name, lead)) = state.next_due() {
                 drop(state);
-                self.care_for(name, &lead);
-            } else if clock::passed(state.chores_at)
-                && let Some(chore) = state.chores.pop_front()
-            {
-                let deadline = self.patience(&state);
-                if state.chores.is_empty() {
-                    state.chores_at = NEVER;
+                if survive(|| self.care_for(name, &lead)).is_none() {
+                    self.leads.care(name, |_| from_now(CHORE_AGAIN));
                 }
-                drop(state);
-                self.do_chore(chore, deadline);
-            } else if clock::passed(state.purge_at) {
-                let deadline = self.patience(&state);
-                drop(state);
-                let again = self.purge_batch(deadline);
-                self.leads.lock().purge_at = from_now(again);
+                state = self.leads.lock();
             } else if state.closed && state.is_empty() {
                 return;
             } else {
-                let at = state.wake_at();
-                drop(self.leads.changed.wait(state, at));
+                let at = state.care_at();
+                state = self.leads.changed.wait(state, at);
+            }
+        }
+    }
+
+    fn tidy(&self) {
+        let mut state = self.leads.lock();
+        loop {
+            if clock::passed(state.chores_at)
+                && let Some(chore) = state.chores.pop_front()
+            {
+                drop(state);
+                let done = survive(|| self.do_chore(&chore)).unwrap_or(false);
+                state = self.leads.lock();
+                if !done && state.closed {
+                    // The store is away: what is left ends with its leases.
+                    state.chores.clear();
+                } else if !done && !clock::passed(chore.until) {
+                    // Those behind it wait too.
+                    state.chores.push_back(chore);
+                    state.chores_at = from_now(CHORE_AGAIN);
+                }
+            } else if state.closed {
+                return;
+            } else if clock::passed(state.purge_at) {
+                drop(state);
+                let again = survive(|| self.purge_batch()).unwrap_or(PURGE_AGAIN);
+                state = self.leads.lock();
+                state.purge_at = from_now(again);
+            } else {
+                let chores_at = if state.chores.is_empty() { NEVER } else { state.chores_at };
+                let at = chores_at.min(state.purge_at);
+                state = self.leads.chores.wait(state, at);
             }
         }
     }
@@ -97,9 +120,9 @@ impl Shared {
             }
             return;
         }
-        // No lease any more: only its holder's own word made it so, unless a renewal was under way.
-        let lease = lead.lease.unwrap_or(self.config.store_timeout * 4);
-        // A store that hangs on one renewal mustn't cost the others their leases.
+        // A store that hangs on one renewal mustn't cost the others their leases. (Without a lease it is
+        // renewed once, where a beat was under way when its holder made it endless.)
+        let lease = lead.lease.unwrap_or(self.config.store_timeout.saturating_mul(4));
         let patience = self.config.store_timeout.min(lease / 4);
         let deadline = clock::instant_after(patience);
         match self.store.renew(&lead.key, lead.held, lead.lease, deadline) {
@@ -143,35 +166,28 @@ impl Shared {
         }
     }
 
-    /// How long the store may take over what isn't a heartbeat: one that hangs mustn't cost a lead its
-    /// lease.
-    fn patience(&self, state: &State) -> Instant {
-        let left = Duration::from_nanos(state.care_at().saturating_sub(clock::now()));
-        clock::instant_after(self.config.store_timeout.min((left / 2).max(LEAST_PATIENCE)))
-    }
-
-    fn do_chore(&self, chore: Chore, deadline: Instant) {
-        let done = match &chore {
-            Chore::Withdraw(key, token) => self.store.withdraw(key, *token, deadline),
-            Chore::Abandon(key, held) => {
-                self.store.release(key, *held, Release::Abandon, deadline).map(drop)
+    fn do_chore(&self, chore: &Chore) -> bool {
+        let (key, deadline) = (&chore.key, self.deadline());
+        let done = match chore.what {
+            What::Withdraw(token) => self.store.withdraw(key, token, deadline),
+            What::Abandon(held) => {
+                self.store.release(key, held, Release::Abandon, deadline).map(drop)
             }
         };
-        if done.is_err() {
-            let mut state = self.leads.lock();
-            if !state.closed {
-                // The store is away: those behind it wait too.
-                state.chores.push_back(chore);
-                state.chores_at = from_now(CHORE_AGAIN);
-            }
-        }
+        done.is_ok()
     }
 
     /// Drops some expired records. Answers how long to wait before the next time.
-    fn purge_batch(&self, deadline: Instant) -> Duration {
-        match self.store.purge(BATCH, deadline) {
+    fn purge_batch(&self) -> Duration {
+        match self.store.purge(BATCH, self.deadline()) {
             Ok(BATCH..) => PURGE_ON,
             Ok(_) | Err(_) => PURGE_AGAIN,
         }
     }
+}
+
+/// Calls the store on a thread that is to live on: a driver that panics must not end what keeps the
+/// others' leases.
+pub(super) fn survive<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
 }

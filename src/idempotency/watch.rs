@@ -15,7 +15,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::upkeep::survive;
 
 use crate::clock::{self, Moment};
 use crate::error::{Error, ErrorKind};
@@ -136,7 +138,7 @@ impl Watcher {
             SELDOM
         };
         // A hair after the lease: at its very end it hasn't passed.
-        let lease_left = lease_left.map(|left| left + Duration::from_millis(1));
+        let lease_left = lease_left.map(|left| left.saturating_add(Duration::from_millis(1)));
         clock::after(clock::span(lease_left.map_or(patience, |left| left.min(patience))))
     }
 
@@ -174,7 +176,8 @@ impl Book {
         let mut pause = SOON;
         while self.wanted() {
             let Some(listening) = &mut news else {
-                if let Ok(listening) = self.store.listen(clock::instant_after(self.store_timeout)) {
+                let listen = || self.store.listen(clock::instant_after(self.store_timeout));
+                if let Some(Ok(listening)) = survive(listen) {
                     news = Some(listening);
                     self.enter(Phase::Listening);
                 } else {
@@ -185,17 +188,19 @@ impl Book {
                 }
                 continue;
             };
-            let heard = listening.wait(Instant::now() + SLICE, &mut |heard| match heard {
-                Heard::Record(id) => self.tell(id),
-                Heard::Any => self.tell_all(),
-            });
-            if heard.is_err() {
+            let hear = || {
+                listening.wait(clock::instant_after(SLICE), &mut |heard| match heard {
+                    Heard::Record(id) => self.tell(id),
+                    Heard::Any => self.tell_all(),
+                })
+            };
+            if matches!(survive(hear), Some(Ok(()))) {
+                pause = SOON;
+            } else {
                 news = None;
                 self.enter(Phase::Deaf);
                 self.pause(pause);
                 pause = (pause * 2).min(SELDOM);
-            } else {
-                pause = SOON;
             }
         }
     }
