@@ -26,6 +26,11 @@ const PURGE_AGAIN: Duration = Duration::from_secs(60);
 /// How long a chore waits that the store didn't take.
 const CHORE_AGAIN: Duration = Duration::from_secs(1);
 
+/// When a heartbeat that failed is tried again.
+fn soon(lease: Option<Duration>) -> Duration {
+    lease.map_or(CHORE_AGAIN, |lease| (lease / 8).max(Duration::from_millis(10)))
+}
+
 fn from_now(pause: Duration) -> Moment {
     clock::after(clock::span(pause))
 }
@@ -57,7 +62,7 @@ impl Shared {
             if let Some((name, lead)) = state.next_due() {
                 drop(state);
                 if survive(|| self.care_for(name, &lead)).is_none() {
-                    self.leads.care(name, |_| from_now(CHORE_AGAIN));
+                    self.leads.care(name, |lead| from_now(soon(lead.lease)));
                 }
                 state = self.leads.lock();
             } else if state.closed && state.is_empty() {
@@ -134,7 +139,7 @@ impl Shared {
             },
             Ok(Settled::Stale) => self.lost(name),
             Err(_) => {
-                let again = from_now((lease / 8).max(Duration::from_millis(10)));
+                let again = from_now(soon(lead.lease));
                 self.leads.care(
                     name,
                     |lead| {

@@ -18,6 +18,7 @@ mod leases;
 mod limits;
 mod news;
 mod operators;
+mod regressions;
 mod round_trips;
 mod run;
 mod scopes;

@@ -281,7 +281,8 @@ impl Store for PostgresStore {
     }
 
     fn evict(&self, key: &RecordKey, deadline: Instant) -> Result<bool, Error> {
-        Ok(!self.query_whole(PostgresStatement::Evict, key, deadline)?.is_empty())
+        let rows = self.query(PostgresStatement::Evict, &[&key.id().0.as_slice()], deadline)?;
+        Ok(!rows.is_empty())
     }
 
     fn purge(&self, max: usize, deadline: Instant) -> Result<usize, Error> {

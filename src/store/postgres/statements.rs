@@ -74,8 +74,8 @@ impl PostgresStatement {
             Abandon | List => &[BYTES, BYTES, BIG],
             Renew => &[BYTES, BYTES, BIG, BIG],
             Checkpoint => &[BYTES, BYTES, BIG, BYTES],
-            Look | Read => &[BYTES],
-            Forget | Evict => &[BYTES, BYTES, BYTES],
+            Evict | Look | Read => &[BYTES],
+            Forget => &[BYTES, BYTES, BYTES],
             Purge => &[BIG],
         }
     }

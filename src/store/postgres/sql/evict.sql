@@ -1,6 +1,6 @@
--- Drops a record whatever it is. A row: there was one.
+-- Drops a record whatever it is. A row: there was one. Of that id alone: the way out for one that is corrupt.
 --
--- $1 id  $2 scope  $3 key: bytea
+-- $1 id: bytea
 DELETE FROM {schema}.onceflight_records
-WHERE id = $1::bytea AND scope = $2::bytea AND key = $3::bytea
+WHERE id = $1::bytea
 RETURNING {tell} AS told

@@ -1,0 +1,359 @@
+//! What was found wrong once, each by what it broke.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use onceflight::idempotency::BeginIn;
+use onceflight::store::{
+    Claim, Claimed, Heard, Held, MemoryStore, News, Record, RecordId, RecordKey, Release, Response,
+    Settled, Store, Token, Transaction,
+};
+use onceflight::{Error, ErrorKind, IdempotencyTable};
+
+use crate::support::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A transaction over records in memory: what it does is seen at once, and its commit is told lost.
+struct Tx;
+
+impl Transaction for Tx {
+    type Store = MemoryStore;
+    fn claim(
+        &mut self,
+        store: &MemoryStore,
+        key: &RecordKey,
+        claim: &Claim<'_>,
+    ) -> Result<Claimed, Error> {
+        store.claim(key, claim, Instant::now() + PATIENCE)
+    }
+    fn complete(
+        &mut self,
+        store: &MemoryStore,
+        key: &RecordKey,
+        held: Held,
+        response: &Response,
+        ttl: Duration,
+    ) -> Result<Settled, Error> {
+        store.complete(key, held, response, ttl, Instant::now() + PATIENCE)
+    }
+    fn commit(self) -> Result<(), Error> {
+        Err(Error::store("the commit was done, and its answer lost"))
+    }
+}
+
+#[test]
+fn a_commit_whose_answer_was_lost_is_found_though_nothing_is_kept() {
+    let table =
+        IdempotencyTable::builder().ttl(Duration::ZERO).over(Arc::new(MemoryStore::new())).unwrap();
+    let BeginIn::Lead(lead) = table.request("k").claim_in(&mut Tx).unwrap() else { panic!() };
+    let done = lead.complete_in(&mut Tx, response(1)).unwrap();
+    assert_eq!(done.commit(Tx).map_err(|error| error.kind()), Ok(()), "it was committed");
+}
+
+#[test]
+fn a_held_record_committed_without_a_response_stays_unknown() {
+    let table = IdempotencyTable::builder()
+        .ttl(20 * MS)
+        .lease(20 * MS)
+        .on_lease_expired(onceflight::OnLeaseExpired::Hold)
+        .over(Arc::new(MemoryStore::new()))
+        .unwrap();
+    let BeginIn::Lead(lead) = table.request("k").claim_in(&mut Tx).unwrap() else { panic!() };
+    drop(lead); // committed as it is
+    pass(100 * MS);
+    let found = table.begin_timeout("k", Duration::ZERO).map(drop);
+    assert_eq!(found.map_err(|error| error.kind()), Err(ErrorKind::Unknown));
+}
+
+/// A follower here waited for a lead of this process all the time.
+#[test]
+fn an_unkept_response_of_an_overdue_lead_reaches_its_followers_here() {
+    let [one] = processes(|table| table.ttl(Duration::ZERO).lease(50 * MS).heartbeat(false));
+    let lead = one.begin("k").lead();
+    thread::scope(|scope| {
+        let follower = follow(scope, &one, "k");
+        let gate = one.wire.hold_next(Verb::Claim);
+        gate.wait_arrived(1); // its lease has passed, and the follower asks the store
+        lead.complete(response(1)).unwrap(); // nobody took over
+        gate.open();
+        assert_eq!(follower.join().unwrap().shared(), 1);
+    });
+}
+
+/// The same, overtaken by a leader elsewhere that completes without keeping.
+#[test]
+fn an_unkept_response_of_the_successor_elsewhere_reaches_the_followers_here() {
+    let [one, two] = processes(|table| table.ttl(Duration::ZERO).lease(50 * MS).heartbeat(false));
+    let lead = one.begin("k").lead();
+    thread::scope(|scope| {
+        let follower = follow(scope, &one, "k");
+        let gate = one.wire.hold_next(Verb::Claim);
+        gate.wait_arrived(1);
+        let successor = two.begin_patiently("k").lead();
+        successor.complete(response(2)).unwrap();
+        gate.open();
+        assert_eq!(follower.join().unwrap().shared(), 2);
+        drop(lead);
+    });
+}
+
+#[test]
+fn dropping_a_table_does_not_wait_for_each_of_its_leads() {
+    let [one] = processes(|table| table.lease(LONG));
+    let leads: Vec<_> = (0..5).map(|n| one.begin(format!("k{n}")).lead()).collect();
+    leads.into_iter().for_each(std::mem::forget); // as a C program leaves them
+    let gate = one.wire.freeze();
+    let start = Instant::now();
+    drop(one);
+    let took = start.elapsed();
+    gate.open();
+    assert!(took < 3000 * MS, "{took:?} for 5 leads");
+}
+
+#[test]
+fn leads_that_were_lost_are_forgotten() {
+    let [one] =
+        processes(|table| table.ttl(20 * MS).lease(20 * MS).heartbeat(false).max_in_flight(8));
+    for n in 0..32 {
+        std::mem::forget(one.begin(format!("k{n}")).lead());
+        wait_until("its lease to pass", || one.record_is_over(&format!("k{n}")));
+    }
+    pass(500 * MS);
+    let in_flight = one.stats().in_flight;
+    assert!(in_flight <= 8, "{in_flight} leads of at most 8");
+}
+
+impl Process {
+    fn record_is_over(&self, key: &str) -> bool {
+        self.look_up(key).unwrap().is_none_or(|record| record.lease_left == Some(Duration::ZERO))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Hasty {
+    store: MemoryStore,
+    listens: AtomicUsize,
+    claims: AtomicUsize,
+    panics: AtomicUsize,
+}
+
+struct Cut;
+
+impl News for Cut {
+    fn wait(&mut self, _: Instant, _: &mut dyn FnMut(Heard)) -> Result<(), Error> {
+        Err(Error::store("cut at once"))
+    }
+}
+
+impl Store for Hasty {
+    fn claim(&self, key: &RecordKey, claim: &Claim<'_>, at: Instant) -> Result<Claimed, Error> {
+        self.claims.fetch_add(1, Ordering::Relaxed);
+        self.store.claim(key, claim, at)
+    }
+    fn renew(
+        &self,
+        key: &RecordKey,
+        held: Held,
+        lease: Option<Duration>,
+        at: Instant,
+    ) -> Result<Settled, Error> {
+        if self.panics.load(Ordering::Relaxed) > 0 {
+            self.panics.fetch_sub(1, Ordering::Relaxed);
+            panic!("a driver's bug");
+        }
+        self.store.renew(key, held, lease, at)
+    }
+    fn checkpoint(
+        &self,
+        key: &RecordKey,
+        held: Held,
+        data: &[u8],
+        at: Instant,
+    ) -> Result<Settled, Error> {
+        self.store.checkpoint(key, held, data, at)
+    }
+    fn complete(
+        &self,
+        key: &RecordKey,
+        held: Held,
+        response: &Response,
+        ttl: Duration,
+        at: Instant,
+    ) -> Result<Settled, Error> {
+        self.store.complete(key, held, response, ttl, at)
+    }
+    fn release(
+        &self,
+        key: &RecordKey,
+        held: Held,
+        release: Release,
+        at: Instant,
+    ) -> Result<Settled, Error> {
+        self.store.release(key, held, release, at)
+    }
+    fn withdraw(&self, key: &RecordKey, token: Token, at: Instant) -> Result<(), Error> {
+        self.store.withdraw(key, token, at)
+    }
+    fn forget(&self, key: &RecordKey, at: Instant) -> Result<bool, Error> {
+        self.store.forget(key, at)
+    }
+    fn read(&self, key: &RecordKey, at: Instant) -> Result<Option<Record>, Error> {
+        self.store.read(key, at)
+    }
+    fn list(
+        &self,
+        scope: &[u8],
+        after: Option<RecordId>,
+        max: usize,
+        at: Instant,
+    ) -> Result<Vec<Record>, Error> {
+        self.store.list(scope, after, max, at)
+    }
+    fn evict(&self, key: &RecordKey, at: Instant) -> Result<bool, Error> {
+        self.store.evict(key, at)
+    }
+    fn purge(&self, max: usize, at: Instant) -> Result<usize, Error> {
+        self.store.purge(max, at)
+    }
+    fn listen(&self, _: Instant) -> Result<Box<dyn News>, Error> {
+        self.listens.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Cut))
+    }
+}
+
+#[test]
+fn a_line_that_is_cut_again_and_again_is_no_storm() {
+    let store = MemoryStore::new();
+    let [one] = [IdempotencyTable::over(Arc::new(store.clone())).unwrap()];
+    let hasty = Arc::new(Hasty { store, ..Hasty::default() });
+    let two = IdempotencyTable::over(hasty.clone()).unwrap();
+    let lead = one.begin("k").lead();
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| two.begin_timeout("k", Duration::from_secs(1)));
+        let _ = watcher.join().unwrap();
+    });
+    drop(lead);
+    let (listens, claims) =
+        (hasty.listens.load(Ordering::Relaxed), hasty.claims.load(Ordering::Relaxed));
+    assert!(listens < 100 && claims < 100, "{listens} listens, {claims} claims in a second");
+}
+
+#[test]
+fn a_heartbeat_survives_a_driver_that_panics() {
+    let hasty = Arc::new(Hasty::default());
+    hasty.panics.store(1, Ordering::Relaxed);
+    let table = IdempotencyTable::builder().lease(200 * MS).over(hasty.clone()).unwrap();
+    let lead = table.begin("k").lead();
+    pass(1000 * MS);
+    let left = table.look_up("k").unwrap().unwrap().lease_left.unwrap();
+    drop(lead);
+    assert!(!left.is_zero(), "no heart beats any more");
+}
+
+/// The longest time that there is, and a heart that beats.
+#[test]
+fn a_heartbeat_bears_the_longest_store_timeout() {
+    let [one] = processes(|table| table.store_timeout(Duration::MAX).lease(200 * MS));
+    let lead = one.begin("k").lead();
+    pass(1000 * MS);
+    let left = one.record("k").lease_left.unwrap();
+    drop(lead);
+    assert!(!left.is_zero(), "no heart beats any more");
+}
+
+/// Another key was forgotten meanwhile.
+#[test]
+fn a_run_that_begins_its_own_key_is_found_after_a_forget_too() {
+    let [one] = processes(usual);
+    let bucket = |key: &str| RecordKey::new([], key).unwrap().id().0[0] % 64;
+    let other = (0..100_000)
+        .map(|n| format!("other {n}"))
+        .find(|other| bucket(other) == bucket("k"))
+        .unwrap();
+    let mut found = None;
+    let _ = one.run("k", || {
+        let _ = one.forget(&other);
+        found =
+            Some(one.request("k").same_thread().timeout(Duration::from_secs(2)).begin().map(drop));
+        response(1)
+    });
+    assert_eq!(found.unwrap().map_err(|error| error.kind()), Err(ErrorKind::WouldDeadlock));
+}
+
+/// And its followers here ask the store no more than before.
+#[test]
+fn followers_here_ask_nobody_after_a_forget_of_another_key() {
+    let [one] = processes(usual);
+    let bucket = |key: &str| RecordKey::new([], key).unwrap().id().0[0] % 64;
+    let other = (0..100_000)
+        .map(|n| format!("other {n}"))
+        .find(|other| bucket(other) == bucket("k"))
+        .unwrap();
+    let lead = one.begin("k").lead();
+    let before = one.wire.begun(Verb::Claim);
+    let _ = one.forget(&other);
+    thread::scope(|scope| {
+        let follower = scope.spawn(|| one.begin_timeout("k", 500 * MS));
+        let _ = follower.join().unwrap();
+    });
+    drop(lead);
+    assert_eq!(one.wire.begun(Verb::Claim), before);
+}
+
+/// Chores and purges have time though many lead.
+#[test]
+fn a_withdrawal_gets_its_answer_though_many_lead() {
+    let [one] = processes(|table| table.lease(600 * MS));
+    let leads: Vec<_> = (0..300)
+        .map(|n| {
+            pass(1 * MS);
+            one.begin(format!("k{n}")).lead()
+        })
+        .collect();
+    // The store takes 50 ms over it, and a lead needs care every few of them.
+    let gate = one.wire.hold_next(Verb::Withdraw);
+    one.wire.next(Verb::Claim, Fault::LoseAnswer);
+    let _ = one.look("lost");
+    gate.wait_arrived(1);
+    pass(50 * MS);
+    gate.open();
+    wait_until("it is withdrawn", || one.look_up("lost").unwrap().is_none());
+    assert_eq!(1, one.wire.begun(Verb::Withdraw));
+    drop(leads);
+}
+
+/// MISMATCH before OVERLOADED.
+#[test]
+fn a_mismatch_is_told_at_the_limit_too() {
+    let [one] = processes(|table| table.max_in_flight(1));
+    let _lead = one.request("k").fingerprint("a").begin().lead();
+    let other = one.request("k").fingerprint("b").timeout(Duration::ZERO).begin();
+    assert_eq!(kind(other.map(drop)), ErrorKind::Mismatch);
+}
+
+#[test]
+fn a_replay_takes_no_place_in_flight() {
+    let [one] = processes(|table| table.max_in_flight(1));
+    one.begin("done").lead().complete(response(1)).unwrap();
+    let _lead = one.begin("k").lead();
+    assert_eq!(one.look("done").replayed(), 1);
+}
+
+/// An unsure completion, sent again with other bytes: what the store has is what all get.
+#[test]
+fn a_completion_sent_again_with_other_bytes_shares_what_the_store_has() {
+    let [one, two] = processes(|table| table.store_timeout(50 * MS));
+    let lead = one.begin("k").lead();
+    thread::scope(|scope| {
+        let follower = follow(scope, &one, "k");
+        one.wire.every(Verb::Complete, Fault::LoseAnswer);
+        let refused = lead.complete(response(1)).unwrap_err();
+        one.wire.mend();
+        refused.lead.unwrap().complete(response(2)).unwrap();
+        let (here, stored) = (follower.join().unwrap().shared(), two.look("k").replayed());
+        assert_eq!(here, stored);
+    });
+}
