@@ -30,6 +30,7 @@ fn capi() {
         .with_src(format!("{root}/src/ffi/stats.rs"))
         .with_src(format!("{root}/src/ffi/queue.rs"))
         .with_src(format!("{root}/src/ffi/key.rs"))
+        .with_src(format!("{root}/src/ffi/sql.rs"))
         .generate()
         .expect("cbindgen reads src/ffi");
     let out = PathBuf::from(var("OUT_DIR").expect("cargo sets it")).join("onceflight.h");

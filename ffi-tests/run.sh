@@ -8,6 +8,9 @@
 #   --sanitize thread    C and library under TSan; the library must have been built with -Zsanitizer=thread
 #   --valgrind           under memcheck
 # Each checker first has to catch a planted fault. The last line is "N passed, N failed", of single tests.
+#
+# The durable programs run in memory and on SQLite, and without a checker on every server whose URL is set:
+# ONCEFLIGHT_TEST_POSTGRES, ONCEFLIGHT_TEST_REDIS, ONCEFLIGHT_TEST_REDIS_CLUSTER, ONCEFLIGHT_TEST_MEMCACHED.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
@@ -17,7 +20,7 @@ while [ $# -gt 0 ]; do
     --lib-dir) lib_dir=$2 && shift 2 ;;
     --sanitize) sanitize=$2 && shift 2 ;;
     --valgrind) valgrind=yes && shift ;;
-    *) sed -n 2,10p "$0" >&2 && exit 2 ;;
+    *) sed -n 2,13p "$0" >&2 && exit 2 ;;
     esac
 done
 lib_dir=$(cd "$lib_dir" && pwd) || exit 2
@@ -145,15 +148,45 @@ planted() {
     esac
 }
 
+# What a program runs under.
+runner_of() { # NAME
+    case $1$valgrind in
+    # A child of fork loses by nature what only the stacks of its parent's threads point to.
+    forkedyes | durable_processesyes) echo "$memcheck" ;;
+    *) echo "$runner" ;;
+    esac
+}
+
 # A test program, compiled once a standard and linked both ways.
 test_program() { # STANDARD SOURCE
-    local linkage name runner=$runner
+    local linkage name
     name=$(basename "${2%.*}")
-    # A child of fork loses by nature what only the stacks of its parent's threads point to.
-    [ "$name$valgrind" = forkedyes ] && runner=$memcheck
     compile "$1" "$2" "$work/$name.o" || return
     for linkage in $linkages; do
-        link "$linkage" "$work/$name.o" "$work/$name" && check "$linkage $1" $runner "$work/$name"
+        link "$linkage" "$work/$name.o" "$work/$name" && check "$linkage $1" $(runner_of "$name") "$work/$name"
+    done
+}
+
+# Programs that take a table's URL: compiled as every standard, linked one way, run on each URL.
+durable_programs() {
+    local -a urls=(memory: "sqlite:$work/durable.db")
+    local test url standard standards name linkage=${linkages##* }
+    local tests="c/durable.c c/durable_leases.c c/durable_queue.c c/durable_processes.c cpp/durable_raii.cpp"
+    case $sanitize$valgrind in
+    none)
+        urls+=(${ONCEFLIGHT_TEST_POSTGRES:-} ${ONCEFLIGHT_TEST_REDIS:-} ${ONCEFLIGHT_TEST_REDIS_CLUSTER:-}
+            ${ONCEFLIGHT_TEST_MEMCACHED:-})
+        ;;
+    thread) urls=(memory:) tests=${tests/ c\/durable_processes.c/} ;; # SQLite is C that TSan doesn't see into; and it forks
+    esac
+    for test in $tests; do
+        name=$(basename "${test%.*}") standards=$c_standards
+        [[ $test = cpp/* ]] && standards=$cpp_standards
+        for standard in $standards; do compile "$standard" "$here/$test" "$work/$name.o" || continue 2; done
+        link "$linkage" "$work/$name.o" "$work/$name" || continue
+        for url in "${urls[@]}"; do
+            check "$linkage $standard ${url%%:*}" $(runner_of "$name") "$work/$name" "$url"
+        done
     done
 }
 
@@ -207,6 +240,7 @@ python_tests() {
 
 planted
 c_and_cpp_programs
+durable_programs
 [ -n "$valgrind" ] || examples
 if [ $sanitize = none ] && [ -z "$valgrind" ]; then
     headers

@@ -319,11 +319,12 @@ struct Body {
 
 /// How a caller of run came by its answer.
 enum class Role {
-    led,       ///< it did the work, and the followers have its body
-    shared,    ///< it waited for the leader's
-    replayed,  ///< it was completed earlier
-    bypassed,  ///< the leader declined, so it did its own work
-    overtaken, ///< it did the work, but another leader had taken over: the followers have that one's body
+    led,        ///< it did the work, and the followers have its body
+    shared,     ///< it waited for the leader's
+    replayed,   ///< it was completed earlier
+    bypassed,   ///< the leader declined, so it did its own work
+    overtaken,  ///< it did the work, but another leader had taken over: the followers have that one's body
+    unrecorded, ///< it did the work, but the store didn't take it: whoever comes next may do it again
 };
 
 /// What a run returns: the caller's own body if it did the work, else the one shared response.
@@ -388,7 +389,8 @@ public:
     }
 
     /// Does the work unless somebody else does: `work()` returns a Body, or its bytes alone. An exception of it abandons the
-    /// flight and is passed on. Work that was overtaken, or is too large to share, is still its caller's answer.
+    /// flight and is passed on. Work that was overtaken, is too large to share or wasn't taken by the store, is still its
+    /// caller's answer.
     template <typename Work>
     [[nodiscard]] Answer run(Request request, Work &&work) const
     {
@@ -458,9 +460,11 @@ private:
             }
             return Role::led;
         } catch (const Error &error) {
-            if (error.code() != ONCEFLIGHT_E_STALE)
-                throw;
-            return Role::overtaken;
+            if (error.code() == ONCEFLIGHT_E_STALE)
+                return Role::overtaken;
+            if (error.code() == ONCEFLIGHT_E_STORE)
+                return Role::unrecorded;
+            throw;
         }
     }
 
@@ -483,7 +487,7 @@ public:
         handle_.reset(queue);
     }
 
-    /// As Table::begin, but where that would wait this returns a pending outcome, and an event follows.
+    /// As Table::begin, but where that would wait this returns a pending outcome, and an event follows. Over a store, always.
     [[nodiscard]] Outcome begin(const Request &request, std::uint64_t tag) const
     {
         onceflight_lead lead = 0;
@@ -556,6 +560,19 @@ inline std::uint8_t *sixteen(std::string &out)
     const auto raw = detail::slices(fields);
     detail::check(onceflight_fingerprint(raw.data(), raw.size(), secret, detail::sixteen(digest)));
     return digest;
+}
+
+/// The text of a statement of a store in SQL, for a transaction of the caller's own: see onceflight_sql.
+[[nodiscard]] inline std::string sql(const std::string &url, const std::string &statement)
+{
+    std::size_t size = 0;
+    auto code = onceflight_sql(url.c_str(), statement.c_str(), nullptr, &size);
+    std::string text(size, '\0');
+    if (code == ONCEFLIGHT_E_BUFFER)
+        code = onceflight_sql(url.c_str(), statement.c_str(), text.data(), &size);
+    detail::check(code);
+    text.resize(size - 1);
+    return text;
 }
 
 } // namespace onceflight

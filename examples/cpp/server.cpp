@@ -38,6 +38,7 @@ const char *name(onceflight::Role role)
     case onceflight::Role::replayed: return "replayed";
     case onceflight::Role::bypassed: return "bypassed";
     case onceflight::Role::overtaken: return "overtaken";
+    case onceflight::Role::unrecorded: return "unrecorded";
     }
     return "";
 }

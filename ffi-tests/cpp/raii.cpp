@@ -316,7 +316,8 @@ void a_queue_brings_events()
 void errors_tell_what_happened()
 {
     EXPECT(ONCEFLIGHT_E_INVALID, thrown([] { (void)Table::open("no such store"); }));
-    EXPECT(ONCEFLIGHT_E_UNSUPPORTED, thrown([] { (void)Table::open("redis://localhost:1", Options()); }));
+    const auto nowhere = thrown([] { (void)Table::open("redis://localhost:1", Options()); });
+    CHECK(nowhere == ONCEFLIGHT_E_STORE || nowhere == ONCEFLIGHT_E_UNSUPPORTED); // as the library was built
     CHECK(Table::open("memory:", Options().max_in_flight(1)).begin("key").leads());
     Table table(Options().max_in_flight(1).on_cancel(OnCancel::fail_all).heartbeat(false).max_lead(1s).offer(1s));
     auto lead = table.begin("one");

@@ -108,6 +108,7 @@ SIGNATURES = {
     "begin_async": (c_int32, [c_void_p, POINTER(Request), c_void_p, c_uint64, *LEAD_OUT]),
     "request_key": (c_int32, [c_char_p, c_char_p, POINTER(Slice), c_size_t, *DATA, c_char_p, c_char_p]),
     "fingerprint": (c_int32, [POINTER(Slice), c_size_t, c_char_p, c_char_p]),
+    "sql": (c_int32, [c_char_p, c_char_p, c_char_p, POINTER(c_size_t)]),
 }
 
 

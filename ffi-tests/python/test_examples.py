@@ -10,6 +10,9 @@ EXPECTED = {
     "decorator.py": (
         "100 calls, 2 executions, 2 objects\nno user -1\nno user -1\n2 executions of the failing one\n"
     ),
+    "same_transaction.py": (
+        "{'payment': 1, 'amount': 100}\n{'payment': 1, 'amount': 100}\nrefused: mismatch\n"
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from .aio import AsyncTable
 from .dedupe import dedupe
 from .errors import (
     BufferTooSmall,
+    CalleeFailed,
     Cancelled,
     Closed,
     Forked,
@@ -26,20 +27,22 @@ from .errors import (
     Timeout,
     TooLarge,
     Unknown,
+    Unrecorded,
     Unsupported,
     WouldDeadlock,
 )
 from .fingerprint import fingerprint, request_key
 from .outcome import BYPASS, Begun, Bypass, Lead, LeadDetails, Response
+from .statements import sql
 from .table import Stats, Table
 
 __version__ = "0.1.0"
 library_version: str = _lib.version_string().decode()
 
 __all__ = [
-    "AsyncTable", "BYPASS", "Begun", "BufferTooSmall", "Bypass", "Cancelled", "Closed", "Forked",
-    "InvalidArgument", "Key", "Lead", "LeadDetails", "Mismatch", "NullArgument", "OnceflightError",
+    "AsyncTable", "BYPASS", "Begun", "BufferTooSmall", "Bypass", "CalleeFailed", "Cancelled", "Closed",
+    "Forked", "InvalidArgument", "Key", "Lead", "LeadDetails", "Mismatch", "NullArgument", "OnceflightError",
     "Overloaded", "Panic", "Response", "Stale", "Stats", "StoreFailed", "Table", "Timeout", "TooLarge",
-    "Unknown", "Unsupported", "WouldDeadlock", "dedupe", "fingerprint", "library_version",
-    "request_key",
+    "Unknown", "Unrecorded", "Unsupported", "WouldDeadlock", "dedupe", "fingerprint", "library_version",
+    "request_key", "sql",
 ]  # fmt: skip

@@ -38,6 +38,11 @@ def lead(place: Place, number: int, thread: int) -> None:
     held[number] = place
 
 
+def leads(thread: int) -> bool:
+    """Whether it may be part of a ring."""
+    return thread in _leaders
+
+
 def settle(thread: int, number: int) -> None:
     held = _leaders.get(thread)
     if held is not None:

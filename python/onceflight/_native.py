@@ -4,7 +4,8 @@ It is loaded twice. ``lib`` gives up the GIL for the length of a call; every cal
 through it. ``quick`` keeps the GIL, which saves a hand-over to other busy threads (up to a switch
 interval, 5 ms); only calls that can't wait for anybody may go through it: a begin with timeout 0, a
 settle, a free. A thread inside ``quick`` may at most meet the library's own short locks, whose
-holders never need the GIL.
+holders never need the GIL. Over a store any begin and any settle waits for the store: ``Core.calls``
+is the one or the other.
 
 ``raw_begin`` and ``raw_complete`` are the cycle's two functions, through ``quick``'s loader, without
 prototypes: ctypes then takes each argument as it stands, in half the time. See ``raw``.
@@ -19,7 +20,7 @@ import os
 from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Tuple, Type, TypeVar, Union
 
 from .errors import OnceflightError, error_for
 
@@ -85,7 +86,7 @@ class Slice(ctypes.Structure):
 _OPTIONS = (
     "completed_ttl_ms", "lease_ms", "heartbeat", "max_lead_ms", "max_in_flight", "max_waiters",
     "max_completed", "max_completed_bytes", "max_key_len", "max_response_len", "on_cancel",
-    "on_lease_expired", "offer_ms",
+    "on_lease_expired", "offer_ms", "store_timeout_ms",
 )  # fmt: skip
 
 _BYTES = [c_char_p, c_size_t]
@@ -128,6 +129,7 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
         [c_char_p, c_char_p, POINTER(Slice), c_size_t, *_BYTES, c_char_p, c_char_p],
     ),
     "fingerprint": (c_int32, [POINTER(Slice), c_size_t, c_char_p, c_char_p]),
+    "sql": (c_int32, [c_char_p, c_char_p, c_char_p, POINTER(c_size_t)]),
 }
 
 
@@ -169,7 +171,6 @@ lib = Functions(ctypes.CDLL, _path)
 quick = Functions(ctypes.PyDLL, _path)
 
 
-
 def raw(name: str, library: ctypes.CDLL) -> Any:
     """A function that ctypes hands its arguments unchecked, so the caller vouches for their types:
     ``bytes`` for a pointer to bytes, ``byref`` for any other pointer, a ctypes object for itself,
@@ -195,11 +196,17 @@ if (version_number // 1_000_000, version_number // 1_000 % 1_000) != VERSION:
 
 def failure(code: int) -> OnceflightError:
     """The exception of a code that a call on this thread has just returned, with its detail."""
+    _, text = told(quick.last_error)
+    return error_for(code, text or describe(code))
+
+
+def told(call: Callable[..., int], *arguments: Any) -> Tuple[int, str]:
+    """What a call writes into its last two arguments, a buffer and a size; and its code."""
     size = c_size_t(256)
     buffer = ctypes.create_string_buffer(size.value)
-    while quick.last_error(buffer, ctypes.byref(size)) == E_BUFFER:
+    while (code := call(*arguments, buffer, ctypes.byref(size))) == E_BUFFER:
         buffer = ctypes.create_string_buffer(size.value)
-    return error_for(code, buffer.value.decode("utf-8", "replace") or describe(code))
+    return code, buffer.value.decode("utf-8", "replace")
 
 
 def describe(code: int) -> str:
@@ -211,6 +218,10 @@ def check(code: int) -> int:
     if code < 0:
         raise failure(code)
     return code
+
+
+def in_memory(url: str) -> bool:
+    return url == "memory:"
 
 
 def to_key(key: Key) -> bytes:
@@ -274,6 +285,8 @@ class Core(Handle):
     _free = lib.table_free
 
     def __init__(self, url: str, options: Optional[int]) -> None:
+        self.calls = quick if in_memory(url) else lib
+        """For a call that begins or settles, however short."""
         check(lib.table_open(url.encode(), options, self._adopt()))
         self.pointer = self._pointer
         # As raw functions take it.

@@ -1,4 +1,4 @@
-"""What a begin asks for, and how the answer of an event queue is read."""
+"""What a begin asks for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import ctypes
 from typing import Optional
 
 from . import _native
-from ._native import DEFAULT, FOREVER, Bytes, describe, to_ms
-from .errors import error_for
+from ._native import DEFAULT, FOREVER, Bytes, to_ms
 
 
 def make_request(
@@ -30,11 +29,3 @@ def make_request(
         to_ms(ttl, DEFAULT),
         flags,
     )
-
-
-def event_outcome(event: _native.Event) -> int:
-    """An event's error has no detail on this thread: it happened on another."""
-    code: int = event.outcome
-    if code < 0:
-        raise error_for(code, describe(code))
-    return code

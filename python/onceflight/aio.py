@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Awaitable, Callable, Dict, Optional, TypeVar, 
 
 from . import _native
 from ._edges import Place
-from ._native import Bytes, Key, Queue, check, describe, quick, to_key
+from ._native import Bytes, Key, Queue, check, describe, failure, quick, to_key
 from ._objects import Link, Outcome
-from ._request import event_outcome, make_request
+from ._records import read, record, record_failure, written
+from ._request import make_request
 from ._work import done, failed
 from .errors import WouldDeadlock, error_for
-from .outcome import Begun, Bypass, Grant, Lead
+from .outcome import NOTHING, Begun, Bypass, Grant, Lead
 
 if TYPE_CHECKING:
+    from ._records import Serializer
     from .table import Table
 
 T = TypeVar("T")
@@ -37,15 +39,19 @@ class AsyncTable:
         ttl: Optional[float] = None,
         lease: Optional[float] = None,
         fingerprint: Optional[Bytes] = None,
+        serializer: Optional[Serializer] = None,
     ) -> T:
         """Awaits fn(), or the task or thread that is doing so; all get the one object.
 
         A task that is cancelled while it waits leaves the line, and the flight goes on. A task that
-        is cancelled while it leads abandons: the next in line awaits its own fn.
+        is cancelled while it leads abandons: the next in line awaits its own fn. Over a store as
+        ``Table.run``; threads of the loop's executor wait for it, not the loop.
         """
         table, pump = self._table, self._pump()
         name = to_key(key)
         request = make_request(name, timeout, ttl, lease, fingerprint, 0)
+        if table._durable:
+            return await self._run_recorded(name, request, fn, serializer or table._serializer)
         ttl_ms = table._ttl_ms if request.ttl_ms == _native.DEFAULT else request.ttl_ms
         objects, missed = table._objects, 0
         link: Optional[Link] = objects.enter(name)
@@ -53,9 +59,7 @@ class AsyncTable:
         outcome: Optional[Outcome] = None
         try:
             while True:
-                # A task can't wait for itself. Nobody looks for rings of several tasks.
-                if request.timeout_ms and pump.leading.get(name) is asyncio.current_task():
-                    raise error_for(WouldDeadlock.code, describe(WouldDeadlock.code))
+                pump.refuse_own(name, request)
                 # The lead is settled on this thread: to block it on this key would be for ever.
                 begun = await pump.begin(table, request, (id(table), name))
                 if isinstance(begun, Lead):
@@ -76,6 +80,24 @@ class AsyncTable:
             link = None
             objects.leave(name)
 
+    async def _run_recorded(
+        self, name: bytes, request: _native.Request, fn: Callable[[], Awaitable[T]], serializer: Serializer
+    ) -> T:
+        table, pump = self._table, self._pump()
+        link: Optional[Link] = table._objects.enter(name)
+        try:
+            pump.refuse_own(name, request)
+            begun = await pump.begin(table, request, (id(table), name))
+            if isinstance(begun, Lead):
+                return await pump.call_recorded(table, begun, name, fn, serializer)
+            if isinstance(begun, Bypass):
+                return await fn()
+            value: T = read(table, name, begun, link, serializer)
+            return value
+        finally:
+            link = None
+            table._objects.leave(name)
+
     async def begin(
         self,
         key: Key,
@@ -86,7 +108,8 @@ class AsyncTable:
         fingerprint: Optional[Bytes] = None,
         recover: bool = False,
     ) -> Begun:
-        """``Table.begin``, awaited."""
+        """``Table.begin``, awaited. Over a store the lead's own methods wait for the store: call them in a
+        thread (``asyncio.to_thread(lead.complete, data)``) where the loop mustn't."""
         flags = _native.RECOVER if recover else 0
         request = make_request(to_key(key), timeout, ttl, lease, fingerprint, flags)
         return await self._pump().begin(self._table, request)
@@ -109,6 +132,11 @@ class Pump:
         self._waits: Dict[int, asyncio.Future[Grant]] = {}
         self.leading: Dict[bytes, asyncio.Task[object]] = {}
 
+    def refuse_own(self, name: bytes, request: _native.Request) -> None:
+        """A task can't wait for itself. Nobody looks for rings of several tasks."""
+        if request.timeout_ms and self.leading.get(name) is asyncio.current_task():
+            raise error_for(WouldDeadlock.code, describe(WouldDeadlock.code))
+
     async def begin(self, table: Table, request: _native.Request, place: Optional[Place] = None) -> Begun:
         grant = table._take()
         grant.place = place
@@ -123,7 +151,7 @@ class Pump:
             grant.spare(table._spares)
             grant = await self._wait(table, tag)
             grant.place = place
-            code = event_outcome(grant.event)
+            code = grant.event.outcome
         return grant.outcome(table, code)
 
     async def call(
@@ -152,6 +180,29 @@ class Pump:
             grant.settled()  # done and failed leave the edge
             del task
 
+    async def call_recorded(
+        self, table: Table, lead: Lead, name: bytes, fn: Callable[[], Awaitable[T]], serializer: Serializer
+    ) -> T:
+        loop, task, grant = asyncio.get_running_loop(), asyncio.current_task(), lead._grant
+        assert task is not None and grant is not None
+        self.leading[name] = task
+        try:
+            try:
+                value, data = written(await fn(), serializer)
+            except Exception as error:
+                await loop.run_in_executor(None, record_failure, table, grant, name, error)
+                raise
+            await loop.run_in_executor(None, record, grant, value, data)
+            return value
+        finally:
+            if self.leading.get(name) is task:
+                del self.leading[name]
+            if grant.state == NOTHING:
+                grant.settled()
+            else:  # cancelled; and if it is being completed right now, that comes first
+                loop.run_in_executor(None, grant.drop)
+            del task
+
     async def _wait(self, table: Table, tag: int) -> Grant:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Grant] = loop.create_future()
@@ -161,7 +212,7 @@ class Pump:
         try:
             return await future
         except BaseException:
-            if future.done() and not future.cancelled():
+            if future.done() and not future.cancelled() and not future.exception():
                 future.result().drop()  # cancelled after the event was read: pass a lead on at once
             raise
         finally:
@@ -180,5 +231,8 @@ class Pump:
             future = self._waits.pop(grant.event.tag, None)
             if future is None or future.done():
                 grant.drop()  # its task was cancelled in this turn of the loop
+            elif grant.event.outcome < 0:
+                future.set_exception(failure(grant.event.outcome))
+                grant.spare(table._spares)
             else:
                 future.set_result(grant)

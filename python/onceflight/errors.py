@@ -111,6 +111,27 @@ class Unsupported(OnceflightError):
     code = -16
 
 
+class Unrecorded(OnceflightError):
+    """fn has run, but the store didn't take its outcome, so a retry may run it again. From ``run``.
+
+    What fn returned is in ``value``; the cause is the store's error.
+    """
+
+    code = StoreFailed.code
+
+    def __init__(self, text: str, value: Any = None) -> None:
+        super().__init__(text)
+        self.value = value
+
+
+class CalleeFailed(OnceflightError):
+    """fn raised an exception in another process, which was waited for. ``kind`` is the name of its class."""
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 _CLASSES: Dict[int, Type[OnceflightError]] = {
     error.code: error
     for error in (

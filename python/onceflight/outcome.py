@@ -35,7 +35,6 @@ SPARES = 256  # the most that a table keeps
 NOTHING, ASKED, STARTED = 0, 1, 2
 
 
-
 def _alone() -> int:
     """What getrefcount says of an object that only one local variable holds."""
     thing = object()
@@ -110,7 +109,8 @@ class Grant:
         if pointer:
             quick.response_free(pointer)
         if event.lead:  # one that is settled already is stale, and nothing happens
-            settle = quick.abandon if self.state == STARTED else quick.cancel
+            calls = self.core.calls
+            settle = calls.abandon if self.state == STARTED else calls.cancel
             settle(self.core.pointer, event.lead)
         self.settled()
 
@@ -212,51 +212,51 @@ class Lead:
                     self._table._spares.append(grant)
         else:
             data = bytes(data)
-            self._settle(quick.complete, status, data, len(data))
+            self._settle("complete", status, data, len(data))
 
     def complete_for(self, ttl: float, data: Bytes = b"", status: int = 0) -> None:
         """The same, with a window of its own, in seconds; 0 shares and retains nothing."""
         data = bytes(data)
-        self._settle(quick.complete_for, status, data, len(data), _native.to_ms(ttl, 0))
+        self._settle("complete_for", status, data, len(data), _native.to_ms(ttl, 0))
 
     def cancel(self) -> None:
         """Nothing happened: the next in line leads, or the key is free again."""
-        self._settle(quick.cancel)
+        self._settle("cancel")
 
     def abandon(self) -> None:
         """It may have happened: the next in line leads, or nobody may, as the table's policy says."""
-        self._settle(quick.abandon)
+        self._settle("abandon")
 
     def decline(self) -> None:
         """Not to be shared: all who wait do their own work."""
-        self._settle(quick.decline)
+        self._settle("decline")
 
     def renew(self, lease: Optional[float] = None) -> None:
         """Starts the lease again; None is the table's own length."""
-        check(self._call(quick.renew, _native.to_ms(lease, _native.DEFAULT)))
+        check(self._call("renew", _native.to_ms(lease, _native.DEFAULT)))
 
     def checkpoint(self, data: Bytes) -> None:
         """Leaves bytes for a successor."""
         data = bytes(data)
-        check(self._call(quick.checkpoint, data, len(data)))
+        check(self._call("checkpoint", data, len(data)))
 
     def details(self) -> LeadDetails:
         info = _native.LeadInfo(ctypes.sizeof(_native.LeadInfo))
         # The checkpoint is a response like any other: a grant owns and frees it.
         holder = self._table._take()
-        check(self._call(quick.lead_details, ctypes.byref(info)))
+        check(self._call("lead_details", ctypes.byref(info)))
         holder.event.response = info.checkpoint
         left = Response(holder, self._table._spares, True).data if info.checkpoint else None
         return LeadDetails(info.fence, info.attempt, left)
 
-    def _call(self, function: Any, *arguments: Any) -> int:
-        grant = self._grant
+    def _call(self, name: str, *arguments: Any) -> int:
+        grant, core = self._grant, self._table._core
         number = grant.event.lead if grant is not None else 0  # 0: stale, says the library
-        code: int = function(self._table._core.pointer, number, *arguments)
+        code: int = getattr(core.calls, name)(core.pointer, number, *arguments)
         return code
 
-    def _settle(self, function: Any, *arguments: Any) -> None:
-        self._settled(self._call(function, *arguments))
+    def _settle(self, name: str, *arguments: Any) -> None:
+        self._settled(self._call(name, *arguments))
 
     def _settled(self, code: int) -> None:
         grant = self._grant

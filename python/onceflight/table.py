@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import threading
 import weakref
 from collections import deque
@@ -23,6 +24,7 @@ from ._native import (
     Key,
     Queue,
     check,
+    in_memory,
     lib,
     quick,
     raw_begin,
@@ -30,7 +32,8 @@ from ._native import (
     to_ms,
 )
 from ._objects import Link, Objects, Outcome
-from ._request import event_outcome, make_request
+from ._records import run_recorded
+from ._request import make_request
 from ._work import lead_sync
 from .outcome import ASKED, SPARES, STARTED, Begun, Grant, Lead, Response
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Literal
 
+    from ._records import Serializer
     from .aio import AsyncTable, Pump
 
 T = TypeVar("T")
@@ -66,11 +70,20 @@ class Stats(NamedTuple):
 
 
 class Table:
-    """A table in this process's memory. Threads, event loops and keys share it freely.
+    """A table in this process's memory, or over a store that processes share: ``sqlite:PATH``,
+    ``postgres://…``, ``redis://…``, ``redis-cluster://…``, ``memcached://…``. Threads, event loops and
+    keys share it freely.
 
     Times are seconds. ``completed_ttl`` is the window in which an outcome is replayed (default 0:
-    only callers that came while the work was in flight share it); ``lease`` how long a leader may
-    take before another may take over (default: for ever). What is not given is the library's default.
+    only callers that came while the work was in flight share it; over a store a day); ``lease`` how
+    long a leader may take before another may take over (default: for ever; over a store 30 s, renewed
+    by a ``heartbeat`` while the process lives). What is not given is the library's default.
+
+    ``serializer`` is what ``run`` writes its outcomes into a store with, by default ``json``. It has
+    ``dumps`` and ``loads``, like ``pickle``: that one runs whatever the store holds, so take it only
+    where nobody else can write to the store. In memory ``run`` shares the object itself.
+
+    A call waits for a store ``store_timeout`` at most, with the GIL released.
     """
 
     def __init__(
@@ -90,6 +103,8 @@ class Table:
         on_cancel: Optional[Literal["promote", "fail_all"]] = None,
         on_lease_expired: Optional[Literal["take_over", "hold"]] = None,
         offer: Optional[float] = None,
+        store_timeout: Optional[float] = None,
+        serializer: Serializer = json,
     ) -> None:
         settings = {
             "completed_ttl_ms": _ms(completed_ttl),
@@ -105,11 +120,16 @@ class Table:
             "on_cancel": _choice(on_cancel, "promote", "fail_all"),
             "on_lease_expired": _choice(on_lease_expired, "take_over", "hold"),
             "offer_ms": _ms(offer),
+            "store_timeout_ms": _ms(store_timeout),
         }
         self._ttl_ms = settings["completed_ttl_ms"] or 0
         self._objects = Objects(MAX_COMPLETED if max_completed is None else max_completed)
         self._blocked: Set[int] = set()  # threads
-        self._crowd = False  # they are many; a moment old at times, and only about speed
+        self._durable = not in_memory(url)
+        self._serializer = serializer
+        # A settle gives up the GIL: for a store, or since they are many (a moment old at times, and
+        # only about speed).
+        self._crowd = self._durable
         self._probes = 0
         self._probes_lock = threading.RLock()
         self._pumps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pump] = weakref.WeakKeyDictionary()
@@ -132,6 +152,7 @@ class Table:
         ttl: Optional[float] = None,
         lease: Optional[float] = None,
         fingerprint: Optional[Bytes] = None,
+        serializer: Optional[Serializer] = None,
     ) -> T:
         """Calls fn, or waits for the caller that is calling it; all get the one object it returns.
 
@@ -139,8 +160,16 @@ class Table:
         (KeyboardInterrupt, SystemExit) abandons: the next in line calls its own fn. A key that was
         settled with bytes, by ``begin`` and ``complete``, gives its Response. A flight declined to
         be shared: fn is called for this caller alone.
+
+        Over a store all get what the ``serializer`` (None: the table's) reads from the bytes that it
+        wrote, the leader too; what it can't write is a TypeError in all. In other processes an
+        Exception of fn is a CalleeFailed. If the store doesn't take the outcome, Unrecorded has the
+        value; so has Stale.
         """
         name = key if type(key) is bytes else to_key(key)
+        if self._durable:
+            asked = make_request(name, timeout, ttl, lease, fingerprint, _native.SAME_THREAD)
+            return run_recorded(self, name, asked, fn, serializer or self._serializer)
         request: Optional[_native.Request] = None
         length = len(name)
         grant = self._take()
@@ -181,6 +210,7 @@ class Table:
             and fingerprint is None
             and not recover
             and not same_thread
+            and not self._durable
             and type(key) is bytes
             and (length := len(key)) <= LONGEST
         ):
@@ -204,16 +234,13 @@ class Table:
         request = make_request(name, timeout, ttl, lease, fingerprint, flags)
         grant = self._take()
         grant.place = (id(self), name) if same_thread else None
-        code = self._probe(request, grant)
-        if code == E_TIMEOUT and request.timeout_ms:
-            code = self._wait(request, grant)
-        return grant.outcome(self, check(code))
+        return grant.outcome(self, check(self._ask(request, grant)))
 
     def forget(self, key: Key) -> None:
         """Drops a completed response; a flight goes on for those who wait, and a new begin starts afresh."""
         name = to_key(key)
         self._objects.forget(name)
-        check(quick.forget(self._core.pointer, name, len(name)))
+        check(self._core.calls.forget(self._core.pointer, name, len(name)))
 
     def stats(self) -> Stats:
         struct = _native.StatsStruct(ctypes.sizeof(_native.StatsStruct))
@@ -256,11 +283,20 @@ class Table:
         grant.state = ASKED
         return grant
 
+    def _ask(self, request: _native.Request, grant: Grant) -> int:
+        """Asks, and waits as long as the request says."""
+        if self._durable and not (grant.place and _edges.leads(threading.get_ident())):
+            return self._block(request, grant)  # each question is a turn of the store's
+        code = self._probe(request, grant)
+        if code == E_TIMEOUT and request.timeout_ms:
+            code = self._wait(request, grant)
+        return code
+
     def _probe(self, request: _native.Request, grant: Grant) -> int:
         """Leads at once, or replays at once, or says E_TIMEOUT."""
         timeout_ms = request.timeout_ms
         request.timeout_ms = 0
-        code: int = quick.begin_request(
+        code: int = self._core.calls.begin_request(
             self._core.pointer, byref(request), grant.lead_out, grant.response_out
         )
         request.timeout_ms = timeout_ms
@@ -317,24 +353,28 @@ class Table:
             me = threading.get_ident()
             try:
                 self._blocked.add(me)
-                self._crowd = len(self._blocked) >= CROWD
+                self._crowd = self._durable or len(self._blocked) >= CROWD
                 code: int = lib.begin_request(pointer, byref(request), grant.lead_out, grant.response_out)
                 return code
             finally:
                 self._blocked.discard(me)
-                self._crowd = len(self._blocked) >= CROWD
-        # Only the main thread hears of Ctrl-C, and only between two calls into C: it waits in
-        # slices. A begin a slice would go to the back of the line each time; an event queue keeps
-        # the place. Should an exception end the wait, the queue's end gives it up, offers included.
+                self._crowd = self._durable or len(self._blocked) >= CROWD
+        return self._in_slices(request, grant)
+
+    def _in_slices(self, request: _native.Request, grant: Grant) -> int:
+        """Only the main thread hears of Ctrl-C, and only between two calls into C: it waits in
+        slices. A begin a slice would go to the back of the line each time; an event queue keeps
+        the place. Should an exception end the wait, the queue's end gives it up, offers included."""
         with Queue() as queue:
-            code = quick.begin_async(
-                pointer, byref(request), queue._pointer, 1, grant.lead_out, grant.response_out
+            code: int = quick.begin_async(
+                self._core.pointer, byref(request), queue._pointer, 1, grant.lead_out, grant.response_out
             )
             if code != _native.PENDING:
                 return code
             while not queue.next(grant.event, SLICE_MS):
                 pass
-        return event_outcome(grant.event)
+        outcome: int = grant.event.outcome  # the detail of an error is this thread's last
+        return outcome
 
 
 def _ms(seconds: Optional[float]) -> Optional[int]:

@@ -20,6 +20,7 @@ mod options;
 mod queue;
 mod request;
 mod response;
+mod sql;
 mod stats;
 mod table;
 
@@ -29,6 +30,7 @@ pub use options::*;
 pub use queue::*;
 pub use request::*;
 pub use response::*;
+pub use sql::*;
 pub use stats::*;
 pub use table::*;
 
