@@ -23,6 +23,8 @@ need pkg-config command -v pkg-config
 need binutils command -v nm
 need curl command -v curl
 need git command -v git
+need faketime command -v faketime
+need util-linux command -v unshare
 need python3 command -v python3
 need python3-venv python3 -c 'import ensurepip, venv'
 need postgresql sh -c 'command -v initdb || ls /usr/lib/postgresql/*/bin/initdb'

@@ -4,6 +4,8 @@
 # ONCEFLIGHT_SCHEDULES   schedules a model (100000)
 # ONCEFLIGHT_SEED        what they are drawn from (another each time, and printed)
 # ONCEFLIGHT_STRESS      seconds of stress (1800)
+# ONCEFLIGHT_KILLS       workers killed on each store (10000)
+# ONCEFLIGHT_RECORDS     records in each store (1000000)
 # ONCEFLIGHT_REPEAT      how often every other test is repeated (20)
 cd "$(dirname "$0")/.."
 [[ -n ${ONCEFLIGHT_TEST_SERVERS:-} ]] || exec scripts/servers.sh run scripts/soak.sh "$@"
@@ -19,8 +21,10 @@ step models env RUSTFLAGS="--cfg onceflight_shuttle" CARGO_TARGET_DIR="$TARGET/m
     ONCEFLIGHT_SCHEDULES="${ONCEFLIGHT_SCHEDULES:-100000}" \
     cargo test --locked --no-fail-fast --release --test models
 step stress cargo test --locked --release --test stress
+step crash env ONCEFLIGHT_KILLS="${ONCEFLIGHT_KILLS:-10000}" ONCEFLIGHT_RECORDS="${ONCEFLIGHT_RECORDS:-1000000}" \
+    cargo test --locked --no-fail-fast --release --features stores --test crash -- --nocapture
 step lib make lib
-unset ONCEFLIGHT_STRESS
+unset ONCEFLIGHT_STRESS ONCEFLIGHT_KILLS ONCEFLIGHT_RECORDS
 # More threads than cores, and another order each time: what only luck kept apart meets.
 for ((run = 1; run <= repeat; run++)); do
     step "rust-$run" cargo test --locked --no-fail-fast --release --features capi,stores --lib --tests -- --test-threads 16

@@ -64,5 +64,6 @@ else
     skip cost "the bounds were recorded for x86-64"
 fi
 step controls env CARGO_TARGET_DIR="$TARGET/controls" tests/models/control.sh
+step store-controls env CARGO_TARGET_DIR="$TARGET/store-controls" tests/store/control.sh
 step msrv scripts/msrv.sh
 finish

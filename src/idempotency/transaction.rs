@@ -183,7 +183,8 @@ impl Uncommitted<'_> {
     /// it is there; and so are the caller's rows.
     ///
     /// # Errors
-    /// The transaction's error if nothing was committed. [`Store`](ErrorKind::Store) if even that
+    /// The transaction's error if nothing was committed so far: a server that was cut off in the midst
+    /// of it may still do so, and whoever begins again with the key learns that. [`Store`](ErrorKind::Store) if even that
     /// can't be found out: begin again with the key.
     pub fn commit<T: Transaction>(self, tx: T) -> Result<(), Error> {
         let Self { claimed, response } = self;
