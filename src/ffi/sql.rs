@@ -82,36 +82,44 @@ pub unsafe extern "C" fn onceflight_sql(
     })
 }
 
+type Found = Result<Option<Cow<'static, str>>, Failure>;
+
 fn find(url: &str, statement: &str) -> Result<Cow<'static, str>, Failure> {
     let store = url.split(':').next().unwrap_or_default();
-    let found: Option<Cow<'static, str>> = match store {
-        #[cfg(feature = "sqlite")]
-        "sqlite" => sqlite(statement).map(Cow::Borrowed),
-        #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => postgres(url, statement)?.map(Cow::Owned),
-        _ => {
-            let detail = format!("this build has no statements for the store {store}");
-            return Err(Failure::new(ONCEFLIGHT_E_UNSUPPORTED, detail));
-        }
+    let found = match store {
+        "sqlite" => sqlite(statement)?,
+        "postgres" | "postgresql" => postgres(url, statement)?,
+        _ => return unsupported(store),
     };
     found.ok_or_else(|| Failure::invalid(format!("{store} has no statement {statement}")))
 }
 
+fn unsupported<T>(store: &str) -> Result<T, Failure> {
+    let detail = format!("this build has no statements for the store {store}");
+    Err(Failure::new(ONCEFLIGHT_E_UNSUPPORTED, detail))
+}
+
 #[cfg(feature = "sqlite")]
-fn sqlite(statement: &str) -> Option<&'static str> {
+#[allow(clippy::unnecessary_wraps)] // the shape of all of them
+fn sqlite(statement: &str) -> Found {
     let sql = crate::store::SqliteStore::sql();
-    match statement {
-        "look" => Some(sql.look),
-        "lead" => Some(sql.lead),
-        "complete" => Some(sql.complete),
-        "cancel" => Some(sql.cancel),
+    Ok(match statement {
+        "look" => Some(sql.look.into()),
+        "lead" => Some(sql.lead.into()),
+        "complete" => Some(sql.complete.into()),
+        "cancel" => Some(sql.cancel.into()),
         _ => None,
-    }
+    })
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite(_: &str) -> Found {
+    unsupported("sqlite")
 }
 
 /// Its texts name the schema that it finds the tables in.
 #[cfg(feature = "postgres")]
-fn postgres(url: &str, statement: &str) -> Result<Option<String>, Failure> {
+fn postgres(url: &str, statement: &str) -> Found {
     use crate::store::{PostgresStatement, PostgresStore};
     let statement = match statement {
         "claim" => PostgresStatement::Claim,
@@ -119,5 +127,10 @@ fn postgres(url: &str, statement: &str) -> Result<Option<String>, Failure> {
         "release" => PostgresStatement::Release,
         _ => return Ok(None),
     };
-    Ok(Some(PostgresStore::open(url)?.sql(statement).to_owned()))
+    Ok(Some(PostgresStore::open(url)?.sql(statement).to_owned().into()))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(_: &str, _: &str) -> Found {
+    unsupported("postgres")
 }
