@@ -206,6 +206,28 @@ GOALS = [
 ]
 
 
+def store(name, title, wake, served=True):
+    """A store's goals. On several threads: how many flights the floor does in the time of one of ours."""
+    slower = [
+        Check("1 thread, median / floor", ratio(f"{name}-flight-p50", OURS, "floor", threads=1), 1.15),
+        Check("8 threads, time / floor", ratio(f"{name}-flight-rate", "floor", OURS, threads=8), 1.15),
+    ]
+    trips = [
+        Check("trips of a replay", value(f"{name}-replay-trips", OURS), 1),
+        Check("of a follower here", value(f"{name}-follower-trips", OURS), 0),
+    ]
+    woken = Check("follower elsewhere, median ms", value(f"{name}-wake-p50", OURS), wake)
+    return f"{title}: a leader, a replay, followers", [*slower, *(trips if served else []), woken]
+
+
+GOALS += [
+    store("sqlite", "SQLite", 20, served=False),
+    store("postgres", "Postgres", 5),
+    store("redis", "Redis", 5),
+    store("memcached", "memcached", 5),
+]
+
+
 def table(figures):
     rows = ["| work | goals and **figures** | reached |", "|-|-|-|"]
     for work, checks in GOALS:

@@ -21,7 +21,7 @@ class Figures:
 
     def __init__(self):
         self.lines = {}
-        self.machine = None
+        self.facts = {}  # of where it was measured
 
     def read(self, path):
         for number, text in enumerate(path.read_text().splitlines(), 1):
@@ -29,8 +29,8 @@ class Figures:
                 continue
             try:
                 line = json.loads(text)
-                if "machine" in line:
-                    self.machine = line["machine"]
+                if "work" not in line:
+                    self.facts.update(line)
                     continue
                 key = (line["work"], line["contestant"], line.get("threads", 1), line.get("n", 0))
             except (ValueError, KeyError, TypeError) as error:
@@ -196,13 +196,68 @@ def sections(figures):
         ),
         ["python-cycle", "python-wake"],
     )
+    for store, title in STORES.items():
+        yield store_section(figures, store, title)
+
+
+STORES = {"sqlite": "SQLite", "postgres": "Postgres", "redis": "Redis", "memcached": "memcached"}
+
+
+def store_section(figures, store, title):
+    """Flights and replays, and what goes over the wire for them."""
+    of = figures.of
+    text = {
+        "sqlite": "A flight is begin and complete of a fresh 16-byte key with a 64-byte response; `floor` is the least "
+        "that the store must do for it, the bare statements or scripts on the same client, as durable; "
+        "`store` is ours without the table. `trips` are round trips; a follower is one of 64 in the leader's "
+        "process. `wake` is from complete's return to that of a follower in another process which has waited "
+        "for a second. Client and server share the machine.\n\n"
+        f"SQLite's file is on {figures.facts.get('disk', 'an unknown file system')}. A flight is two synced commits; "
+        "checkpoints of the WAL are in the figures.",
+        "postgres": "The server as it comes: a flight is two commits that it syncs.",
+        "redis": "The server appends to its file and doesn't sync. `powertools` is AWS Powertools for Python "
+        "with its Redis layer, which neither waits nor fences; `onceflight` beside it is `Table.run` through "
+        "ctypes.",
+        "memcached": "One server. The floor speaks meta commands, by which adding tells the number that a later "
+        "`cas` wants: the client crate can't.",
+    }
+    panels = [
+        (f"{what}s, {threads} thread{'s' * (threads > 1)}", of(f"{store}-{what}-rate", threads=threads))
+        for what in ("flight", "replay")
+        for threads in (1, 8)
+    ]
+    works = [
+        *(f"{store}-{what}-{figure}" for what in ("flight", "replay") for figure in ("rate", "p50", "p99")),
+        *(f"{store}-{what}-trips" for what in ("flight", "replay", "follower")),
+        *(f"{store}-wake-{figure}" for figure in ("p50", "p99")),
+        *(f"{store}-python-{what}-{figure}" for what in ("flight", "replay") for figure in ("rate", "p50", "p99")),
+    ]
+    return (
+        f"Stores: {title}",
+        text[store],
+        f"store-{store}",
+        bars(figures, panels),
+        works,
+    )
 
 
 def tables(figures, works):
     """All figures of some works; one that varies much has a table of its own."""
     wide = [work for work in works if len(figures.of(work, contestant="qc")) > 3]
-    groups = [[work] for work in wide] + [[work for work in works if work not in wide]]
+    groups = [[work] for work in wide]
+    # What begins alike stands side by side: a store's flights, replays, round trips, wakes.
+    for kind in dict.fromkeys(kind_of(work) for work in works):
+        groups.append([work for work in works if work not in wide and kind_of(work) == kind])
     return "\n".join(filter(None, (table(figures, group) for group in groups)))
+
+
+def kind_of(work):
+    """Of a store's work, what is measured; of any other, nothing."""
+    store, _, rest = work.partition("-")
+    if store not in STORES:
+        return ""
+    what, _, figure = rest.rpartition("-")
+    return "trips" if figure == "trips" else what
 
 
 def table(figures, works):
@@ -249,7 +304,7 @@ def page(figures, plots):
         "is another one minutes later, so figures of different tables are not to be compared. `qc` is "
         "quick_cache 0.7 as it comes; `onceflight` has the default, DoS-safe hasher, `fold` foldhash, `C` goes "
         "through the C ABI.\n",
-        f"Machine: {figures.machine or 'not told'}.\n",
+        f"Machine: {figures.facts.get('machine', 'not told')}.\n",
         "```sh\n" + RUN + "```\n",
         "## Goals\n",
         goals.table(figures),
@@ -274,6 +329,7 @@ def page(figures, plots):
 RUN = """\
 cd bench
 cargo run --release -- --json figures.json all   # on a quiet machine; one work alone: its name
+../scripts/servers.sh run cargo run --release --features stores -- --json figures.json store
 python3 plot.py figures.json                     # more files, of other languages, if there are
 """
 

@@ -51,7 +51,7 @@ pub fn measure(threads: usize, time: Duration, batch: impl Fn(usize, u64) -> u64
         }
         gate.wait();
         let (_, put_off) = machine::switches();
-        let on_core = machine::cpu_time(libc::CLOCK_THREAD_CPUTIME_ID);
+        let on_core = machine::time(libc::CLOCK_THREAD_CPUTIME_ID);
         let start = Instant::now();
         let mut requests = 0;
         let end = loop {
@@ -66,7 +66,7 @@ pub fn measure(threads: usize, time: Duration, batch: impl Fn(usize, u64) -> u64
             start,
             end,
             requests,
-            on_core: machine::cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) - on_core,
+            on_core: machine::time(libc::CLOCK_THREAD_CPUTIME_ID) - on_core,
             put_off: machine::switches().1 - put_off,
         }
     };

@@ -67,7 +67,7 @@ pub fn exact_sleeps() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
 }
 
-pub fn cpu_time(clock: libc::clockid_t) -> Duration {
+pub fn time(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call fills it.
     assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut time) }, 0);
@@ -142,14 +142,14 @@ pub struct Watch {
 impl Watch {
     pub fn start() -> Self {
         let (busy, stolen) = times();
-        Self { start: Instant::now(), busy, stolen, own: cpu_time(libc::CLOCK_PROCESS_CPUTIME_ID) }
+        Self { start: Instant::now(), busy, stolen, own: time(libc::CLOCK_PROCESS_CPUTIME_ID) }
     }
 
     /// The share of the machine that went to others since the start: other processes, or the host.
     /// The kernel counts it in ticks, so two of them don't count.
     pub fn foreign(&self) -> f64 {
         let (busy, stolen) = times();
-        let own = (cpu_time(libc::CLOCK_PROCESS_CPUTIME_ID) - self.own).as_secs_f64();
+        let own = (time(libc::CLOCK_PROCESS_CPUTIME_ID) - self.own).as_secs_f64();
         let others = (busy - self.busy - own).max(0.0) + (stolen - self.stolen).max(0.0);
         let machine = self.start.elapsed().as_secs_f64() * cores().len() as f64;
         (others - 2.0 / ticks()).max(0.0) / machine

@@ -16,6 +16,8 @@ mod plan;
 mod replay;
 mod report;
 mod rounds;
+#[cfg(feature = "store")]
+mod store;
 mod threads;
 mod wake;
 
@@ -42,6 +44,7 @@ Measures onceflight and its peers in interleaved rounds. WORK is any of
   memory   bytes a completed entry and a key in flight
   growth   10^3 to 10^6 keys held; a begin while 10^6 expire
   count    allocations and instructions a cycle (with valgrind)
+  store    flights, replays and followers over stores (built with --features stores)
   all      all of them
 
   --rounds N   quiet rounds to take of each (9)
@@ -52,7 +55,7 @@ Measures onceflight and its peers in interleaved rounds. WORK is any of
 
 type Work = fn(&Plan, &mut Report);
 
-const WORKS: [(&str, Work); 8] = [
+const WORKS: &[(&str, Work)] = &[
     ("cycle", cycle::run),
     ("threads", threads::run),
     ("replay", replay::run),
@@ -61,6 +64,8 @@ const WORKS: [(&str, Work); 8] = [
     ("memory", memory::run),
     ("growth", growth::run),
     ("count", count::run),
+    #[cfg(feature = "store")]
+    ("store", store::run),
 ];
 
 fn main() -> ExitCode {
@@ -108,7 +113,15 @@ fn parse() -> Result<Asked, lexopt::Error> {
                 memory::resident(&name, parser.value()?.parse()?)?;
                 std::process::exit(0);
             }
-            Arg::Value(name) if name == "all" => asked.works.extend(WORKS.map(|(_, work)| work)),
+            // A process of its own, for `store`.
+            #[cfg(feature = "store")]
+            Arg::Value(name) if name == "follow" => {
+                store::follow(&parser.value()?.string()?);
+                std::process::exit(0);
+            }
+            Arg::Value(name) if name == "all" => {
+                asked.works.extend(WORKS.iter().map(|(_, work)| work))
+            }
             Arg::Value(name) => {
                 let known = WORKS.iter().find(|(known, _)| name == *known);
                 let (_, work) = known.ok_or_else(|| format!("no such work: {name:?}"))?;
@@ -131,7 +144,7 @@ fn run(asked: Asked) -> Result<(), lexopt::Error> {
         .map_err(|error| format!("{}: {error}", asked.json.unwrap_or_default()))?;
     machine::cores();
     start_timers();
-    report.machine();
+    report.fact("machine", &machine::name());
     for work in asked.works {
         work(&asked.plan, &mut report);
     }

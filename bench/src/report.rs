@@ -32,11 +32,11 @@ impl Report {
         Ok(Self { json: path.map(open).transpose()? })
     }
 
-    /// The machine, as the page names it.
-    pub fn machine(&mut self) {
+    /// What the page says of where it was measured.
+    pub fn fact(&mut self, name: &str, value: &str) {
         if let Some(file) = &mut self.json {
-            let name = crate::machine::name().replace(['"', '\\'], "");
-            writeln!(file, r#"{{"machine":"{name}"}}"#).expect("the JSON file can't be written");
+            let value = value.replace(['"', '\\'], "");
+            writeln!(file, r#"{{"{name}":"{value}"}}"#).expect("the JSON file can't be written");
         }
     }
 

@@ -38,6 +38,21 @@ fn a_heartbeat_renews_at_half_the_lease() {
     }
 }
 
+/// Catches an upkeep that sleeps on because what it knew of when it fell asleep is due later.
+#[test]
+fn a_short_lease_is_renewed_beside_longer_ones() {
+    let [one] = processes(|table| table.lease(BEAT));
+    let awake = one.begin("k").lead();
+    one.wire.wait_ended(Verb::Renew, 1);
+    awake.complete(response(1)).unwrap();
+    let long = one.request("l").lease(LONG).begin().lead();
+    let short = one.begin("m").lead();
+    one.wire.wait_ended(Verb::Renew, 2);
+    for lead in [long, short] {
+        lead.complete(response(1)).unwrap();
+    }
+}
+
 /// Catches a heartbeat that gives up, or waits for half a lease again, after one failure.
 #[test]
 fn a_heartbeat_survives_one_failed_renewal() {

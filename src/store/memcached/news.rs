@@ -1,6 +1,6 @@
 //! memcached tells nothing of its own accord: who waits looks again and again.
 //!
-//! The looks begin 2 ms apart and back off to 50 ms, until somebody begins to wait for another flight.
+//! The looks begin 2 ms apart and back off to 8 ms, until somebody begins to wait for another flight.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::store::{Heard, News};
 use crate::sync::{Condvar, Mutex};
 
 const FIRST: Span = 2_000_000;
-const LAST: Span = 50_000_000;
+const LAST: Span = 8_000_000;
 
 /// How many flights were begun to be waited for.
 #[derive(Debug, Default)]
