@@ -157,10 +157,7 @@ impl Table {
             #[cfg(feature = "store")]
             Some(url) => Ok(Self::Store(Durable::open(url, options)?)),
             #[cfg(not(feature = "store"))]
-            Some(url) => Err(Failure::new(
-                super::code::ONCEFLIGHT_E_UNSUPPORTED,
-                format!("this build has no stores, so it can't open {}", scheme(url)),
-            )),
+            Some(url) => Err(no_store(url)),
         }
     }
 
@@ -398,8 +395,18 @@ fn arrived(begun: Begun) -> Arrived<Response> {
     }
 }
 
-/// What of a URL may be told: the rest may have a password in it.
+/// Of the URL only the scheme is told: the rest may have a password in it.
 #[cfg(not(feature = "store"))]
-fn scheme(url: &str) -> &str {
-    url.split_inclusive(':').next().unwrap_or_default()
+fn no_store(url: &str) -> Failure {
+    const SCHEMES: [&str; 7] =
+        ["sqlite", "postgres", "postgresql", "redis", "rediss", "redis-cluster", "memcached"];
+    match url.split_once(':').filter(|(scheme, _)| SCHEMES.contains(scheme)) {
+        Some((scheme, _)) => Failure::new(
+            super::code::ONCEFLIGHT_E_UNSUPPORTED,
+            format!("this build has no stores, so it can't open {scheme}:"),
+        ),
+        None => Failure::invalid(
+            "the URL is none of memory:, sqlite:PATH, postgres://, redis://, redis-cluster://, memcached://",
+        ),
+    }
 }
