@@ -30,10 +30,11 @@ proof() {
 # nightly NAME FLAGS ARGUMENTS...: cargo with every crate instrumented. The target is told by the environment,
 # so that tests which build an example get it instrumented too; without a target, build scripts would be.
 nightly() {
-    local name=$1 flags=$2
+    local name=$1 flags=$2 features=capi
     shift 2
+    [[ $name == tsan ]] || features=capi,store
     RUSTFLAGS=$flags CARGO_BUILD_TARGET=$host CARGO_TARGET_DIR="$TARGET/$name" \
-        cargo +nightly "$@" --locked --features capi
+        cargo +nightly "$@" --locked --features "$features"
 }
 
 thread_sanitized_c() {

@@ -25,6 +25,9 @@ pub struct Lead<'t> {
     checkpoint: Option<Arc<[u8]>>,
 }
 
+/// No lead has this name.
+const SETTLED: u64 = 0;
+
 /// A completion that didn't happen. Nothing is lost.
 #[derive(Debug)]
 pub struct Refused<'t> {
@@ -85,21 +88,25 @@ impl<'t> Lead<'t> {
     fn finish(self, response: Response, ttl: Option<Duration>) -> Result<(), Refused<'t>> {
         match self.shared.complete(self.name, &response, ttl) {
             Ok(()) => {
-                std::mem::forget(self);
+                self.disarm();
                 Ok(())
             }
             Err(error) => {
                 // A lead that is over has nothing to abandon.
-                let lead = if self.shared.is_live(self.name) { Some(self) } else { self.lose() };
+                let lead = if self.shared.is_live(self.name) {
+                    Some(self)
+                } else {
+                    self.disarm();
+                    None
+                };
                 Err(Refused { error, response, lead })
             }
         }
     }
 
     /// It has nothing to abandon any more.
-    fn lose(self) -> Option<Self> {
-        std::mem::forget(self);
-        None
+    fn disarm(mut self) {
+        self.name = SETTLED;
     }
 
     /// Settles: nothing happened. The next in line leads.
@@ -123,7 +130,7 @@ impl<'t> Lead<'t> {
     /// What failed is dropped, and so given up: if the store couldn't be told now, it will be later.
     fn over(self, settled: Result<(), Error>) -> Result<(), Error> {
         if settled.is_ok() {
-            std::mem::forget(self);
+            self.disarm();
         }
         settled
     }
@@ -131,7 +138,7 @@ impl<'t> Lead<'t> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        if !self.shared.forked() {
+        if self.name != SETTLED && !self.shared.forked() {
             self.shared.give_up(self.name, self.shared.last_deadline());
         }
     }
