@@ -348,15 +348,24 @@ static void a_cycle_of_threads_is_told(void)
     onceflight_request a = same_thread("a"), b = same_thread("b");
     onceflight_lead lead = 0, none = 0;
     onceflight_response *response = NULL;
+    int32_t told;
     caller other;
     memset(&other, 0, sizeof other);
     other.table = table;
     EXPECT(ONCEFLIGHT_LEAD, onceflight_begin_request(table, &b, &lead, &response));
     REQUIRE(pthread_create(&other.thread, NULL, lead_a_wait_for_b, &other) == 0);
     await_waiting(table, 1);
-    EXPECT(ONCEFLIGHT_E_WOULD_DEADLOCK, onceflight_begin_request(table, &a, &none, &response));
-    EXPECT(ONCEFLIGHT_OK, onceflight_complete(table, lead, 9, BYTES("b")));
-    CHECK(caller_got(&other, ONCEFLIGHT_SHARED, 9, "b"));
+    /* It is in line, and perhaps not asleep yet: whichever of the two closes the ring is told. */
+    told = onceflight_begin_request(table, &a, &none, &response);
+    if (told == ONCEFLIGHT_E_WOULD_DEADLOCK) {
+        EXPECT(ONCEFLIGHT_OK, onceflight_complete(table, lead, 9, BYTES("b")));
+        CHECK(caller_got(&other, ONCEFLIGHT_SHARED, 9, "b"));
+    } else {
+        EXPECT(ONCEFLIGHT_SHARED, told);
+        onceflight_response_free(response);
+        EXPECT(ONCEFLIGHT_E_WOULD_DEADLOCK, caller_outcome(&other));
+        EXPECT(ONCEFLIGHT_OK, onceflight_complete(table, lead, 9, BYTES("b")));
+    }
     onceflight_table_free(table);
 }
 
