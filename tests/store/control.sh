@@ -132,14 +132,14 @@ broken checkpoint-forgotten crash leaders::sqlite::killed_leaders_are_succeeded 
     's/":checkpoint": from\.checkpoint,/":checkpoint": None::<\&[u8]>,/; s/Succession \{ attempt, checkpoint, lost \} = from/Succession { attempt, checkpoint: _, lost } = from;\nlet checkpoint = None/'
 
 broken fail-closed-leads crash files::sqlite::another_process_has_the_write_lock src/idempotency/attempt.rs \
-    's/(let claimed = shared\.store\.claim\(.*?\));/$1.or_else(|_: Error| {\nOk::<_, Error>(Claimed::Lead(Grant { epoch: 1, attempt: 1, checkpoint: None, taken_over: false }))\n});/s'
+    's/match shared\.store\.claim\((.*?)\) \{/match shared.store.claim($1).or_else(|_: Error| {\nOk::<_, Error>(Claimed::Lead(Grant { epoch: 1, attempt: 1, checkpoint: None, taken_over: false }))\n}) {/'
 
 broken fail-closed-unacknowledged-is-done crash files::sqlite::the_file_is_moved_away_and_back \
     src/idempotency/settle.rs \
     's/(match self\.persist\(\|store, deadline\| verb\(store, &lead, deadline\)\))( \{)/$1.or(Ok::<_, Error>(Settled::Done))$2/'
 
 broken stale-is-told-that-it-is-done crash stale::sqlite::two_stale_leaders_change_nothing src/idempotency/settle.rs \
-    's/Ok\(Settled::Done\) => Ok\(self\.leads\.remove\(name\)\)/Ok(Settled::Done | Settled::Stale) => Ok(self.leads.remove(name))/'
+    's/Ok\(Settled::Done\) => \{/Ok(Settled::Done | Settled::Stale) => {/; s/            Ok\(Settled::Stale\) => \{\s*up.*?\n            \}\n//s'
 
 broken corrupt-state-is-in-progress crash corrupt::sqlite::spoiled_records_are_noticed $sqlite/row.rs \
     's/_ => Err\(corrupt\(id, format_args!\("state \{number\}"\)\)\)/_ => Ok(RecordState::InProgress)/'
