@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::leads::{CHORE_FOR, Chore, Leading};
+use super::leads::{CHORE_FOR, Chore, Leading, Place};
 use super::shared::{Answer, Flying, Shared};
 use super::turn::Turn;
 use crate::clock::{self, Moment, NEVER};
@@ -257,7 +257,7 @@ impl Attempt {
     fn claim(&mut self, mut turn: Turn) -> (State, Next) {
         let (shared, asking) = (&self.shared, &self.asking);
         let waits = !asking.timeout.is_zero();
-        let Some(_place) = shared.leads.reserve(shared.config.max_in_flight) else {
+        let Some(place) = shared.leads.reserve(shared.config.max_in_flight) else {
             // No more leads: but it may have what is there.
             return match self.peek() {
                 Err(error) if error.kind() == ErrorKind::Timeout => done(Err(too_many())),
@@ -267,7 +267,7 @@ impl Attempt {
         let (sent, fresh) = (clock::now(), shared.freshness(&asking.key));
         let claim = turn.claim(shared, asking, waits);
         match shared.store.claim(&asking.key, &claim, self.store_deadline()) {
-            Ok(Claimed::Lead(grant)) => done(self.lead(turn, grant, sent)),
+            Ok(Claimed::Lead(grant)) => done(self.lead(turn, place, grant, sent)),
             Ok(Claimed::Completed(response)) => {
                 let (answer, begun) = if turn.following.is_some() {
                     (Answer::Shared(response.clone()), Begun::Shared(response))
@@ -313,7 +313,13 @@ impl Attempt {
         clock::instant_after(most.min(left.max(A_LOOK)))
     }
 
-    fn lead(&self, turn: Turn, grant: Grant, sent: Moment) -> Result<Begun, Error> {
+    fn lead(
+        &self,
+        turn: Turn,
+        place: Place<'_>,
+        grant: Grant,
+        sent: Moment,
+    ) -> Result<Begun, Error> {
         let Grant { epoch, attempt, checkpoint, taken_over } = grant;
         let (shared, asking) = (&self.shared, &self.asking);
         let held = Held { token: turn.token, epoch };
@@ -325,7 +331,7 @@ impl Attempt {
         let checkpoint = lead.checkpoint.clone();
         lead.flight = Some(name);
         let max_lead = shared.config.heartbeat.then_some(shared.config.max_lead);
-        if !shared.leads.add(name, lead, sent, max_lead) {
+        if !place.take(name, lead, sent, max_lead) {
             // Closed meanwhile: nobody could settle it.
             let _ = shared.store.withdraw(&asking.key, turn.token, self.store_deadline());
             return Err(ErrorKind::Closed.into());

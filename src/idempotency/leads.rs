@@ -84,6 +84,38 @@ pub(super) struct Leads {
 /// A place among the leads for one that is being claimed.
 pub(super) struct Place<'a>(&'a Leads);
 
+impl Place<'_> {
+    /// A new lead in it, claimed no earlier than `sent`. False: the table is closed, and nobody would
+    /// care for it.
+    pub fn take(
+        self,
+        name: u64,
+        mut lead: Leading,
+        sent: Moment,
+        max_lead: Option<Duration>,
+    ) -> bool {
+        let span = |time: Option<Duration>| clock::span(time.unwrap_or(FOREVER));
+        lead.lease_until = sent.saturating_add(span(lead.lease));
+        lead.beats_until = max_lead.map_or(0, |most| sent.saturating_add(clock::span(most)));
+        lead.care_at = lead.next_care(sent);
+        let leads = self.0;
+        // From here on the lead itself is what is counted.
+        std::mem::forget(self);
+        let mut state = leads.lock();
+        state.reserved -= 1;
+        if state.closed {
+            return false;
+        }
+        let sooner = state.schedule(lead.care_at, name);
+        state.leads.insert(name, lead);
+        drop(state);
+        if sooner {
+            leads.changed.notify_one();
+        }
+        true
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.lock().reserved -= 1;
@@ -132,32 +164,6 @@ impl Leads {
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
-    }
-
-    /// A new lead, claimed no earlier than `sent`. False: the table is closed, and nobody would care
-    /// for it.
-    pub fn add(
-        &self,
-        name: u64,
-        mut lead: Leading,
-        sent: Moment,
-        max_lead: Option<Duration>,
-    ) -> bool {
-        let span = |time: Option<Duration>| clock::span(time.unwrap_or(FOREVER));
-        lead.lease_until = sent.saturating_add(span(lead.lease));
-        lead.beats_until = max_lead.map_or(0, |most| sent.saturating_add(clock::span(most)));
-        lead.care_at = lead.next_care(sent);
-        let mut state = self.lock();
-        if state.closed {
-            return false;
-        }
-        let sooner = state.schedule(lead.care_at, name);
-        state.leads.insert(name, lead);
-        drop(state);
-        if sooner {
-            self.changed.notify_one();
-        }
-        true
     }
 
     /// Takes a lead for settling: nobody else settles it meanwhile.

@@ -357,3 +357,23 @@ fn a_completion_sent_again_with_other_bytes_shares_what_the_store_has() {
         assert_eq!(here, stored);
     });
 }
+
+/// A lead that was just granted was counted twice for a moment, and another within the limit refused.
+#[test]
+fn as_many_lead_as_may_though_they_begin_at_once() {
+    let [one] = processes(|table| table.max_in_flight(4));
+    for round in 0..50 {
+        let leads: Vec<_> = thread::scope(|scope| {
+            let begins: Vec<_> = (0..4)
+                .map(|n| {
+                    let one = &one;
+                    scope.spawn(move || one.begin(format!("{round} {n}")).lead())
+                })
+                .collect();
+            begins.into_iter().map(|begin| begin.join().unwrap()).collect()
+        });
+        for lead in leads {
+            lead.complete(response(1)).unwrap();
+        }
+    }
+}
