@@ -37,7 +37,8 @@ class Sqlite:
 
     def setUp(self):
         directory = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, directory)
+        # SQLite itself removes files as the last connection closes, a moment after the table.
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
         self.path = str(Path(directory, "a table.db"))
         self.url = f"sqlite:{self.path}"
 
