@@ -426,7 +426,7 @@ pub unsafe extern "C" fn onceflight_lead_details(
         told.fence = details.fence;
         told.attempt = details.attempt;
         if let Some(data) = details.checkpoint {
-            told.checkpoint = into_handle(Response::of(0, &data));
+            told.checkpoint = into_handle(Response::of(0, &data, &[]));
         }
         // SAFETY: accepted above.
         unsafe { write(info, &told) };

@@ -58,7 +58,8 @@ pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresStatement, PostgresStore};
-pub use record::{Held, Record, RecordId, RecordKey, RecordState, Response, Token};
+pub use crate::response::Response;
+pub use record::{Held, Record, RecordId, RecordKey, RecordState, Token};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 #[cfg(feature = "sqlite")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
-use crate::table::internal::Response as Block;
+use crate::response::Response;
 
 /// Names a record: a scope (whose it is: principal, route) and a key, compared whole.
 ///
@@ -135,47 +135,6 @@ pub struct Held {
     pub token: Token,
     /// Which of the record's leads.
     pub epoch: u64,
-}
-
-/// What a leader completed with: a status and bytes. They never change, and clones share them.
-#[derive(Clone)]
-pub struct Response(Block);
-
-impl Response {
-    /// A status of your choosing, and bytes, which are copied.
-    pub fn new(status: i32, data: &[u8]) -> Self {
-        Self(Block::of(status, data))
-    }
-
-    /// The status that the leader gave.
-    pub fn status(&self) -> i32 {
-        self.0.status()
-    }
-
-    /// The bytes.
-    pub fn data(&self) -> &[u8] {
-        self.0.data()
-    }
-
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
-    pub(crate) fn into_block(self) -> Block {
-        self.0
-    }
-}
-
-impl PartialEq for Response {
-    fn eq(&self, other: &Self) -> bool {
-        self.status() == other.status() && self.data() == other.data()
-    }
-}
-
-impl Eq for Response {}
-
-impl fmt::Debug for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.data().len();
-        f.debug_struct("Response").field("status", &self.status()).field("len", &len).finish()
-    }
 }
 
 /// What a record is.

@@ -329,9 +329,9 @@ impl Block {
 }
 
 impl Response {
-    /// Bytes that no flight has completed with.
-    pub fn of(status: i32, data: &[u8]) -> Self {
-        Block::new(status, data, &[], false).0
+    /// One that no flight has completed with, under whatever key.
+    pub fn of(status: i32, data: &[u8], key: &[u8]) -> Self {
+        Block::new(status, data, key, false).0
     }
 
     #[inline(always)]
@@ -351,7 +351,7 @@ impl Response {
     }
 
     #[inline(always)]
-    fn key(&self) -> &[u8] {
+    pub fn key(&self) -> &[u8] {
         let (data_len, key_len) = (self.head().data_len as usize, self.key_len());
         let long = if key_len >= LONG { size_of::<usize>() } else { 0 };
         // SAFETY: as for the data.

@@ -11,8 +11,7 @@
 // The measurements that pay for it are in docs/DESIGN.md.
 mod begin;
 mod builder;
-#[cfg(any(feature = "capi", feature = "store"))]
-#[cfg_attr(not(feature = "capi"), allow(dead_code))] // tables of bytes are C's; responses of bytes, every store's
+#[cfg_attr(not(feature = "capi"), allow(dead_code))] // tables of bytes are C's; responses of bytes, stores' and sessions' too
 #[allow(unsafe_code)]
 mod bytes;
 mod clear;
@@ -61,10 +60,9 @@ use builder::Config;
 use engine::{Granted, Inner};
 use typed::{Asked, Typed};
 
-#[cfg(any(feature = "capi", feature = "store"))]
 #[cfg_attr(not(all(feature = "capi", feature = "store")), allow(unused_imports))]
 pub(crate) mod internal {
-    //! What the C ABI and tables over a store build on: the same verbs, with leads known by their id.
+    //! What the C ABI, tables over a store and sessions build on: the same verbs, with leads known by their id.
     pub(crate) use super::begin::AtOnce;
     pub(crate) use super::builder::Config;
     pub(crate) use super::bytes::{Bytes, Given, Head, Reply, Response};

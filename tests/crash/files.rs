@@ -10,7 +10,7 @@ use onceflight::{ErrorKind, IdempotencyTable};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use crate::harness::{Found, PATIENCE, Place, Random, on_sqlite, response, seed};
+use crate::harness::{Found, PATIENCE, Place, Random, eventually, on_sqlite, response, seed};
 use crate::worker::{self, Worker};
 
 on_sqlite!(
@@ -132,8 +132,11 @@ fn the_file_system_is_read_only(place: &Place) {
     let url = format!("sqlite:{}", disk.join("records.db").display());
     complete(&IdempotencyTable::open(&url).unwrap(), "before");
     let remount = |how: &str| {
-        let mount = Command::new("mount").args(["-o", how]).arg(&disk).status().unwrap();
-        assert!(mount.success());
+        // A table lets go of its file a moment after it is dropped, and until then the disk is busy.
+        eventually("the disk is remounted", || {
+            let mount = Command::new("mount").args(["-o", how]).arg(&disk).status().unwrap();
+            mount.success().then_some(())
+        });
     };
     remount("remount,ro");
     let error = IdempotencyTable::open(&url).unwrap_err();

@@ -139,8 +139,9 @@ fn a_replica_takes_over_with_all_it_was_told() {
     });
     assert_eq!((next.grant.attempt, next.grant.checkpoint.as_deref()), (2, Some(&b"half"[..])));
     assert!(next.held.epoch > led.held.epoch);
-    // Who goes to the old one is told by the others, and its call is as good as any.
-    assert_eq!(unaware.record(&key).epoch, next.held.epoch);
+    // Who goes to the old one is told by the others, once they all know; and its call is as good as any.
+    let record = eventually("word of it", || unaware.0.read(&key, soon()).ok().flatten());
+    assert_eq!(record.epoch, next.held.epoch);
 
     // Who listened to a server that is left has heard it, and the others know that they haven't.
     for news in &mut listeners {
