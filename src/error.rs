@@ -37,6 +37,20 @@ pub enum ErrorKind {
     Unknown,
     /// This build has no such feature.
     Unsupported,
+    /// The session has expired, was closed or pushed out, or never was.
+    Expired,
+    /// A later incarnation of this client has registered.
+    Fenced,
+    /// The sequence number is below the window: its response was acknowledged, and is gone.
+    SeqStale,
+    /// The sequence number is beyond the window. Nothing was executed.
+    WindowFull,
+    /// The sequence number is in use with another payload.
+    Conflict,
+    /// The request contradicts itself. Nothing was executed.
+    Malformed,
+    /// A snapshot of an unknown version, or one that is corrupt.
+    Format,
 }
 
 impl ErrorKind {
@@ -68,6 +82,19 @@ impl ErrorKind {
                 "an earlier attempt may have happened; find out, then begin with the recover flag, or drop the key (forget; over a store evict)"
             }
             Self::Unsupported => "not in this build",
+            Self::Expired => {
+                "there is no such session (any more): whether earlier requests were executed can't be told; register anew"
+            }
+            Self::Fenced => "a later incarnation of this client has registered; this one is over",
+            Self::SeqStale => "this sequence number was acknowledged, and its response is gone",
+            Self::WindowFull => {
+                "this sequence number is beyond the window; acknowledge earlier responses, then send it again"
+            }
+            Self::Conflict => {
+                "this sequence number is in use with another payload; a new request needs a new one"
+            }
+            Self::Malformed => "the request contradicts itself; nothing was executed",
+            Self::Format => "not a snapshot that this version reads, or a corrupt one",
         }
     }
 }

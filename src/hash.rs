@@ -24,7 +24,6 @@ impl SipState {
     }
 
     /// The hash of bytes alone, without their length: for keys that are nothing else.
-    #[cfg(any(feature = "capi", feature = "store"))]
     #[inline(always)]
     pub(crate) fn hash_bytes(&self, bytes: &[u8]) -> u64 {
         let mut hasher = self.build_hasher();

@@ -4,7 +4,8 @@
 //! *follower*, gets the leader's outcome: while it is in flight, and for a while after. A leader
 //! that is lost is succeeded by exactly one follower, and what it says later is refused.
 //!
-//! Start at [`DedupTable`].
+//! Start at [`DedupTable`]; where outcomes outlive the process, at `IdempotencyTable`; in a replicated
+//! state machine, at [`SessionTable`].
 
 #![cfg_attr(not(feature = "capi"), deny(unsafe_code))]
 
@@ -15,6 +16,8 @@ mod fork;
 mod hash;
 #[cfg(feature = "store")]
 pub mod idempotency;
+mod response;
+pub mod session;
 #[cfg_attr(onceflight_shuttle, allow(dead_code))]
 mod signals;
 #[cfg(feature = "store")]
@@ -32,6 +35,8 @@ pub use fingerprint::{Fingerprint, Fingerprinter, RequestKey};
 pub use hash::{KeyHasher, SipState};
 #[cfg(feature = "store")]
 pub use idempotency::IdempotencyTable;
+pub use response::Response;
+pub use session::SessionTable;
 pub use table::{
     Begin, Builder, DedupTable, Follower, Key, Lead, OnCancel, OnLeaseExpired, Outcome, Refused,
     Request, Role, Stats, TryBegin, Value,

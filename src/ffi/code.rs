@@ -170,6 +170,13 @@ fn code_of(kind: ErrorKind) -> i32 {
         ErrorKind::Store => ONCEFLIGHT_E_STORE,
         ErrorKind::Unknown => ONCEFLIGHT_E_UNKNOWN,
         ErrorKind::Unsupported => ONCEFLIGHT_E_UNSUPPORTED,
+        ErrorKind::Expired => ONCEFLIGHT_E_EXPIRED,
+        ErrorKind::Fenced => ONCEFLIGHT_E_FENCED,
+        ErrorKind::SeqStale => ONCEFLIGHT_E_SEQ_STALE,
+        ErrorKind::WindowFull => ONCEFLIGHT_E_WINDOW_FULL,
+        ErrorKind::Conflict => ONCEFLIGHT_E_CONFLICT,
+        ErrorKind::Malformed => ONCEFLIGHT_E_MALFORMED,
+        ErrorKind::Format => ONCEFLIGHT_E_FORMAT,
     }
 }
 

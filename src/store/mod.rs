@@ -53,12 +53,12 @@ use std::any::Any;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use crate::response::Response;
 #[cfg(feature = "memcached")]
 pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresStatement, PostgresStore};
-pub use crate::response::Response;
 pub use record::{Held, Record, RecordId, RecordKey, RecordState, Token};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;

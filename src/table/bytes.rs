@@ -520,7 +520,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Response::of(0, b"x").expires(), NEVER);
+        assert_eq!(Response::of(0, b"x", b"").expires(), NEVER);
     }
 
     #[test]
