@@ -62,7 +62,8 @@ use crate::table::{Begin, DedupTable};
 pub struct Node {
     sessions: Mutex<SessionTable>,
     flights: DedupTable<Vec<u8>, Outcome>,
-    /// Who proposed what, and waits for it to be applied: the leader of each flight.
+    /// Who proposed what, and waits for it to be applied: the leader of each flight. With its digest,
+    /// since another payload under the same number, logged elsewhere, may be applied first.
     proposals: Mutex<HashMap<Vec<u8>, Sender<Outcome>>>,
 }
 
@@ -151,7 +152,8 @@ impl Node {
             Begin::Bypass => unreachable!("nobody declines"),
         };
         let (proposal, applied) = bounded(1);
-        self.proposals.lock().insert(key.to_vec(), proposal);
+        let key = &with_digest(key, digest);
+        self.proposals.lock().insert(key.clone(), proposal);
         // It may have been applied since the first look: a flight that has just ended isn't joined.
         let mut outcome = known();
         if outcome.is_none() {
@@ -205,7 +207,8 @@ impl Node {
     ) -> Result<Applied, Error> {
         let applied = self.apply_entry(request, now_ms, execute);
         let told = applied.as_ref().map(|it| Told::Response(it.response.clone()));
-        self.tell(&key_of(request), told.map_err(Error::clone));
+        let digest = request.digest.as_ref().map(|digest| &digest.as_bytes()[..]);
+        self.tell(&with_digest(&key_of(request), digest), told.map_err(Error::clone));
         applied
     }
 
@@ -238,7 +241,8 @@ impl Node {
         now_ms: u64,
     ) -> Result<u64, Error> {
         let incarnation = self.sessions.lock().register(client, nonce, now_ms);
-        self.tell(&key_of_registration(client, nonce), incarnation.clone().map(Told::Incarnation));
+        let key = with_digest(&key_of_registration(client, nonce), None);
+        self.tell(&key, incarnation.clone().map(Told::Incarnation));
         incarnation
     }
 
@@ -320,6 +324,11 @@ fn key_of(request: &SessionRequest<'_>) -> Vec<u8> {
 fn key_of_registration(client: &[u8], nonce: &[u8]) -> Vec<u8> {
     let len = u32::try_from(client.len()).unwrap_or(u32::MAX).to_le_bytes();
     [&b"c"[..], &len, client, nonce].concat()
+}
+
+/// The last byte tells whether there is one.
+fn with_digest(key: &[u8], digest: Option<&[u8]>) -> Vec<u8> {
+    [key, digest.unwrap_or_default(), &[u8::from(digest.is_some())]].concat()
 }
 
 /// Why a flight couldn't be joined, in the words of sessions.
