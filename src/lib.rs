@@ -14,6 +14,8 @@ mod error;
 mod fingerprint;
 mod fork;
 mod hash;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "store")]
 pub mod idempotency;
 mod response;

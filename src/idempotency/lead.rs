@@ -115,9 +115,23 @@ impl<'t> Lead<'t> {
         self.over(cancelled)
     }
 
+    /// Settles: nothing happened, and whoever waits here has this response instead of a turn of its own.
+    /// It isn't kept, and those who wait in other processes lead.
+    pub fn cancel_with(self, response: Response) -> Result<(), Error> {
+        let cancelled = self.shared.cancel_with(self.name, response);
+        self.over(cancelled)
+    }
+
     /// Settles: it may have happened. The next in line takes over, by policy.
     pub fn abandon(self) -> Result<(), Error> {
         let abandoned = self.shared.abandon(self.name);
+        self.over(abandoned)
+    }
+
+    /// Settles: it may have happened, and whoever waits here has this response. It isn't kept; the next
+    /// begin, or whoever waits in another process, takes over, by policy.
+    pub fn abandon_with(self, response: Response) -> Result<(), Error> {
+        let abandoned = self.shared.abandon_with(self.name, response);
         self.over(abandoned)
     }
 

@@ -122,6 +122,30 @@ impl Shared {
         Ok(())
     }
 
+    /// `cancel`, but those who wait here have a response that isn't kept.
+    pub fn cancel_with(&self, name: u64, response: Response) -> Result<(), Error> {
+        let settled = self.settle(name, |store, lead, deadline| {
+            let cancel = Release::Cancel { successor: false, keep: remembered(lead.ttl) };
+            store.release(&lead.key, lead.held, cancel, deadline)
+        })?;
+        up(&self.tally.cancels);
+        if let Some((flight, _)) = settled.flight {
+            self.answer(flight, Answer::Shared(response));
+        }
+        Ok(())
+    }
+
+    /// `abandon`, likewise.
+    pub fn abandon_with(&self, name: u64, response: Response) -> Result<(), Error> {
+        let settled = self.settle(name, |store, lead, deadline| {
+            store.release(&lead.key, lead.held, Release::Abandon, deadline)
+        })?;
+        if let Some((flight, _)) = settled.flight {
+            self.answer(flight, Answer::Shared(response));
+        }
+        Ok(())
+    }
+
     /// `abandon` for a lead that is dropped: if the store is away, the upkeep goes on trying.
     pub fn give_up(&self, name: u64, deadline: Instant) {
         let Ok(lead) = self.leads.take(name) else { return };

@@ -1,0 +1,259 @@
+//! `Idempotency-Key` for HTTP servers, on the types of the `http` crate.
+//!
+//! A client that sends a request again, with the same key, gets the response of the first one, whatever
+//! happened to either: the work is done once, over the store of an
+//! [`IdempotencyTable`](crate::IdempotencyTable). The header is that of the IETF's draft
+//! (draft-ietf-httpapi-idempotency-key-header), the problem bodies those of RFC 9457.
+//!
+//! | a request with a key | answer |
+//! |-|-|
+//! | the first | the handler's |
+//! | again, same payload, done | the same, with `Idempotent-Replayed: true` |
+//! | again, same payload, in progress | the same, once it is there; past the wait 409 and `Retry-After` |
+//! | again, other payload | 422, in progress or not |
+//! | again, and the response was too large to keep | 409, of a type of its own |
+//! | again, and whether it was executed can't be told ([`OnLeaseExpired::Hold`](crate::OnLeaseExpired)) | 409, of a type of its own |
+//! | no key where there must be one; a key that can't be used | 400 |
+//! | longer than is fingerprinted | 413 |
+//! | the store is down | 503, and nothing is executed |
+//!
+//! | what the handler answers | those who wait | the key from then on |
+//! |-|-|-|
+//! | 2xx, 3xx, 4xx | get it | replays it |
+//! | 401, 403, 408, 425, 429, 503: nothing happened | get it | free |
+//! | any other 5xx, or it panics: it may have happened | get it; after a panic the next leads | the next leads, with attempt + 1; held, by policy |
+//!
+//! From the outside in: this file has [`Idempotency`]; `builder` and `policy` what can be chosen,
+//! `key` the header, `record` how a response is kept, `problem` the refusals.
+
+mod builder;
+mod key;
+mod policy;
+mod problem;
+mod record;
+
+use std::fmt;
+
+use http::{HeaderValue, Request, Response, StatusCode};
+
+pub use builder::Builder;
+pub use policy::{Keep, Requirement};
+pub use problem::Problem;
+
+use crate::error::{Error, ErrorKind};
+use crate::fingerprint::Fingerprint;
+use crate::idempotency::{Begin, IdempotencyTable, Lead, Refused};
+use crate::response::Response as Kept;
+use policy::Rules;
+
+/// What marks a response that was given before.
+pub const REPLAYED: &str = "idempotent-replayed";
+
+/// Does requests with the same `Idempotency-Key` once.
+///
+/// Shared by reference or in an `Arc`; called from any thread, it blocks for the store, and for others'
+/// requests up to the wait.
+///
+/// ```
+/// use http::{Request, Response, StatusCode};
+/// use onceflight::http::Idempotency;
+/// use onceflight::IdempotencyTable;
+/// # use onceflight::store::MemoryStore;
+/// # use std::sync::Arc;
+///
+/// // IdempotencyTable::open("sqlite:payments.db"), with the feature `sqlite`
+/// let table = IdempotencyTable::over(Arc::new(MemoryStore::new()))?;
+/// let idempotency = Idempotency::new(table);
+/// let pay = || {
+///     let request = Request::post("/payments")
+///         .header("idempotency-key", "\"4f2c81\"")
+///         .body("100 cents to Ada")
+///         .unwrap();
+///     idempotency.handle(request, |_| {
+///         Response::builder().status(201).body(b"paid".to_vec()).unwrap()
+///     })
+/// };
+/// let (first, retry) = (pay(), pay());
+/// assert_eq!(first.status(), StatusCode::CREATED);
+/// assert_eq!((retry.status(), retry.body()), (first.status(), first.body()));
+/// assert_eq!(retry.headers()["idempotent-replayed"], "true");
+/// # Ok::<(), onceflight::Error>(())
+/// ```
+pub struct Idempotency {
+    table: IdempotencyTable,
+    rules: Rules,
+}
+
+/// A request that carries a key: what it is known by. For handlers that claim by themselves, inside a
+/// transaction of their own ([`Request::claim_in`](crate::idempotency::Request::claim_in)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyed {
+    /// The client's key, unquoted.
+    pub key: String,
+    /// Whose key it is: the caller, the method and the path, hashed.
+    pub scope: Fingerprint,
+    /// The rest of the request.
+    pub fingerprint: Fingerprint,
+}
+
+/// What a handler may want to know of its execution: in the request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// The client's key, unquoted: send it, or what is derived from it, downstream.
+    pub key: String,
+    /// Grows with every execution of the key: a resource downstream can refuse a lower one.
+    pub fence: u64,
+    /// 1; more if an earlier execution was lost.
+    pub attempt: u32,
+    /// What an earlier execution left for this one.
+    pub checkpoint: Option<Vec<u8>>,
+}
+
+impl Idempotency {
+    /// With the defaults of [`Builder`].
+    pub fn new(table: IdempotencyTable) -> Self {
+        Self::builder().over(table)
+    }
+
+    /// Sets it up.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Answers a request: calls `handler` if it is to be executed now. A request that needs no key and has
+    /// none is executed without asking the store.
+    ///
+    /// If `handler` panics the panic goes on, and the key is as if the response had been a 500. A response
+    /// that the store couldn't be told is the client's all the same; whether it was executed is unknown from
+    /// then on.
+    pub fn handle<B: AsRef<[u8]>>(
+        &self,
+        mut request: Request<B>,
+        handler: impl FnOnce(Request<B>) -> Response<Vec<u8>>,
+    ) -> Response<Vec<u8>> {
+        let keyed = match self.identify(&request) {
+            Ok(Some(keyed)) => keyed,
+            Ok(None) => return handler(request),
+            Err(problem) => return self.refusal(&problem),
+        };
+        match self.begin(&keyed) {
+            Ok(Begin::Lead(lead)) => {
+                request.extensions_mut().insert(Execution {
+                    key: keyed.key,
+                    fence: lead.fence(),
+                    attempt: lead.attempt(),
+                    checkpoint: lead.checkpoint().map(Into::into),
+                });
+                let response = self.rules.first(handler(request));
+                self.settle(lead, &response);
+                response
+            }
+            Ok(Begin::Shared(kept) | Begin::Replayed(kept)) => self.replay(&kept),
+            // Not by us: a table of the same keys that declines leaves nothing to answer with.
+            Ok(Begin::Bypass) => self.refusal(&Problem::InProgress),
+            Err(error) => self.refusal(&Problem::of(&error)),
+        }
+    }
+
+    /// What a request is known by. `None`: it goes without.
+    ///
+    /// # Errors
+    /// The problem to answer it with, by [`refusal`](Self::refusal).
+    pub fn identify<B: AsRef<[u8]>>(&self, request: &Request<B>) -> Result<Option<Keyed>, Problem> {
+        let requirement = (self.rules.require)(request.method(), request.uri());
+        if requirement == Requirement::Off {
+            return Ok(None);
+        }
+        let Some(key) = key::of(request.headers(), &self.rules)? else {
+            return match requirement {
+                Requirement::Required => Err(Problem::KeyMissing),
+                _ => Ok(None),
+            };
+        };
+        let len = request.body().as_ref().len();
+        if len > self.rules.max_request {
+            return Err(Problem::RequestTooLarge { len, most: self.rules.max_request });
+        }
+        Ok(Some(Keyed {
+            key,
+            scope: self.rules.scope(request),
+            fingerprint: self.rules.fingerprint(request),
+        }))
+    }
+
+    fn begin(&self, keyed: &Keyed) -> Result<Begin<'_>, Error> {
+        self.table
+            .request(&keyed.key)
+            .scope(keyed.scope.as_bytes())
+            .fingerprint(keyed.fingerprint.as_bytes())
+            .timeout(self.rules.wait)
+            .same_thread()
+            .begin()
+    }
+
+    /// Whatever fails here, the client has its response: what the store couldn't be told is given up, so
+    /// that the next attempt knows that there was one.
+    fn settle(&self, lead: Lead<'_>, response: &Response<Vec<u8>>) {
+        let kept = self.keep(response);
+        let _ = match (self.rules.keep)(response.status()) {
+            Keep::NothingHappened => lead.cancel_with(kept),
+            Keep::MayHaveHappened => lead.abandon_with(kept),
+            Keep::Response => match lead.complete(kept) {
+                Ok(()) => Ok(()),
+                Err(Refused { error, lead: Some(lead), .. })
+                    if error.kind() == ErrorKind::TooLarge =>
+                {
+                    lead.complete(record::without_body(response.status())).map_err(Error::from)
+                }
+                Err(refused) => Err(refused.error),
+            },
+        };
+    }
+
+    /// A response as it is kept, without the headers that aren't: for
+    /// [`complete_in`](crate::idempotency::LeadIn::complete_in).
+    pub fn keep(&self, response: &Response<Vec<u8>>) -> Kept {
+        record::encode(response, |name| self.rules.strips(name))
+    }
+
+    /// What was kept, as it was, and marked.
+    pub fn replay(&self, kept: &Kept) -> Response<Vec<u8>> {
+        match record::decode(kept) {
+            Ok(response) => {
+                let mut response = self.rules.again(response);
+                response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+                response
+            }
+            Err(problem) => self.refusal(&problem),
+        }
+    }
+
+    /// The response that tells a problem.
+    pub fn refusal(&self, problem: &Problem) -> Response<Vec<u8>> {
+        problem.render(&self.rules)
+    }
+
+    /// The scope that a caller's keys for this method and path have in the store: for operators.
+    pub fn scope_of<B>(&self, request: &Request<B>) -> Fingerprint {
+        self.rules.scope(request)
+    }
+
+    /// The table.
+    pub fn table(&self) -> &IdempotencyTable {
+        &self.table
+    }
+}
+
+impl fmt::Debug for Idempotency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idempotency").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// A status that is known to be one.
+const fn status(code: u16) -> StatusCode {
+    match StatusCode::from_u16(code) {
+        Ok(status) => status,
+        Err(_) => panic!("a status has three digits"),
+    }
+}

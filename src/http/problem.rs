@@ -1,0 +1,181 @@
+//! Refusals, as problem details (RFC 9457).
+
+use std::fmt::Write;
+
+use http::header::{CONTENT_TYPE, LINK, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::policy::Rules;
+use super::status;
+use crate::error::{Error, ErrorKind};
+
+/// Why a request was refused.
+///
+/// | problem | status | its type's last part |
+/// |-|-|-|
+/// | `KeyMissing` | 400 | `key-missing` |
+/// | `KeyInvalid` | 400 | `key-invalid` |
+/// | `KeyReused` | 422 | `key-reused` |
+/// | `InProgress` | 409, `Retry-After` | `in-progress` |
+/// | `OutcomeUnknown` | 409 | `outcome-unknown` |
+/// | `ResponseNotKept` | 409 | `response-not-kept` |
+/// | `RequestTooLarge` | 413 | `request-too-large` |
+/// | `Unavailable` | 503, `Retry-After` | `unavailable` |
+/// | `Overloaded` | 503, `Retry-After` | `overloaded` |
+/// | `RecordCorrupt` | 500 | `record-corrupt` |
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// There must be a key.
+    KeyMissing,
+    /// There is one that can't be used, and why.
+    KeyInvalid(&'static str),
+    /// The key was used with another payload.
+    KeyReused,
+    /// The first request with the key is still in progress.
+    InProgress,
+    /// An earlier request with the key may have been executed.
+    OutcomeUnknown,
+    /// It was executed, and the response was too large to keep.
+    ResponseNotKept(StatusCode),
+    /// The body is longer than is fingerprinted.
+    RequestTooLarge {
+        /// Its length, in bytes.
+        len: usize,
+        /// The longest.
+        most: usize,
+    },
+    /// The store can't be asked. Nothing was executed.
+    Unavailable,
+    /// Too many requests are in progress. Nothing was executed.
+    Overloaded,
+    /// What was kept can't be read.
+    RecordCorrupt,
+}
+
+impl Problem {
+    /// What a client is told of an error of the table. The error's own words are for the operator.
+    pub fn of(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Mismatch => Self::KeyReused,
+            ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::WouldDeadlock => {
+                Self::InProgress
+            }
+            ErrorKind::Unknown => Self::OutcomeUnknown,
+            ErrorKind::Overloaded => Self::Overloaded,
+            _ => Self::Unavailable,
+        }
+    }
+
+    /// Of the response that tells it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::KeyMissing | Self::KeyInvalid(_) => status(400),
+            Self::InProgress | Self::OutcomeUnknown | Self::ResponseNotKept(_) => status(409),
+            Self::RequestTooLarge { .. } => status(413),
+            Self::KeyReused => status(422),
+            Self::RecordCorrupt => status(500),
+            Self::Unavailable | Self::Overloaded => status(503),
+        }
+    }
+
+    /// The last part of its type: stable.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::KeyMissing => "key-missing",
+            Self::KeyInvalid(_) => "key-invalid",
+            Self::KeyReused => "key-reused",
+            Self::InProgress => "in-progress",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::ResponseNotKept(_) => "response-not-kept",
+            Self::RequestTooLarge { .. } => "request-too-large",
+            Self::Unavailable => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::RecordCorrupt => "record-corrupt",
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::KeyMissing => "An Idempotency-Key is required",
+            Self::KeyInvalid(_) => "The Idempotency-Key can't be used",
+            Self::KeyReused => "The Idempotency-Key was used with another payload",
+            Self::InProgress => "A request with this Idempotency-Key is in progress",
+            Self::OutcomeUnknown => "Whether the request was executed is unknown",
+            Self::ResponseNotKept(_) => "The request was executed; its response wasn't kept",
+            Self::RequestTooLarge { .. } => "The request is too large",
+            Self::Unavailable => "Idempotency-Keys can't be looked up",
+            Self::Overloaded => "Too many requests are in progress",
+            Self::RecordCorrupt => "What was kept of the request can't be read",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::KeyMissing => {
+                "Send a key that is unique to this operation, such as a UUID: Idempotency-Key: \"...\"."
+                    .into()
+            }
+            Self::KeyInvalid(why) => format!("{why}. Nothing was executed."),
+            Self::KeyReused => "Send a new key for a new payload. Nothing was executed.".into(),
+            Self::InProgress => "Send it again later, with the same key.".into(),
+            Self::OutcomeUnknown => {
+                "An earlier attempt was lost. Find out what it did before you send another key.".into()
+            }
+            Self::ResponseNotKept(status) => {
+                format!("It was answered {}; the response was too large to keep.", status.as_u16())
+            }
+            Self::RequestTooLarge { len, most } => {
+                format!("The body has {len} bytes; {most} are allowed with a key. Nothing was executed.")
+            }
+            Self::Unavailable | Self::Overloaded => {
+                "Nothing was executed. Send it again later, with the same key.".into()
+            }
+            Self::RecordCorrupt => "It won't be executed again. The operator has to look.".into(),
+        }
+    }
+
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::InProgress | Self::Unavailable | Self::Overloaded)
+    }
+
+    pub(super) fn render(&self, rules: &Rules) -> Response<Vec<u8>> {
+        let (kind, code) = (format!("{}{}", rules.problems, self.name()), self.status());
+        let body = format!(
+            r#"{{"type":{},"title":{},"status":{},"detail":{}}}"#,
+            json(&kind),
+            json(self.title()),
+            code.as_u16(),
+            json(&self.detail())
+        );
+        let mut response = Response::new(body.into_bytes());
+        *response.status_mut() = code;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.is_passing() {
+            headers.insert(RETRY_AFTER, rules.retry_after.as_secs().max(1).into());
+        }
+        let link = rules.docs.as_ref().map(|docs| format!("<{docs}>; rel=\"help\""));
+        if let Some(Ok(link)) = link.map(HeaderValue::try_from) {
+            headers.insert(LINK, link);
+        }
+        response
+    }
+}
+
+/// A text as JSON has it.
+fn json(text: &str) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => json.extend(['\\', character]),
+            control if control.is_control() => {
+                let _ = write!(json, "\\u{:04x}", u32::from(control));
+            }
+            _ => json.push(character),
+        }
+    }
+    json.push('"');
+    json
+}
