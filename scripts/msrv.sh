@@ -16,7 +16,7 @@ def version(text):
     return [int(part) for part in text.split(".")][:2]
 
 def metadata(*options):
-    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--features", "capi,stores", *options]
+    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--all-features", *options]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 host = next(line[6:] for line in subprocess.check_output(["rustc", "-vV"], text=True).splitlines() if line.startswith("host: "))
@@ -38,9 +38,9 @@ PYTHON
 for toolchain in "$oldest" "$oldest.0"; do
     if rustc "+$toolchain" --version 2>/dev/null; then
         cargo "+$toolchain" build --locked --lib
-        cargo "+$toolchain" build --locked --lib --features capi,stores
+        cargo "+$toolchain" build --locked --lib --all-features
         exit
     fi
 done
 printf '\n!!!! Rust %s is not installed: the library was NOT built with it; clippy looks for newer std items instead\n' "$oldest"
-cargo clippy --locked --lib --features capi,stores -- -A clippy::all -A clippy::pedantic -D clippy::incompatible_msrv
+cargo clippy --locked --lib --all-features -- -A clippy::all -A clippy::pedantic -D clippy::incompatible_msrv

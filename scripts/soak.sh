@@ -27,7 +27,7 @@ step lib make lib
 unset ONCEFLIGHT_STRESS ONCEFLIGHT_KILLS ONCEFLIGHT_RECORDS
 # More threads than cores, and another order each time: what only luck kept apart meets.
 for ((run = 1; run <= repeat; run++)); do
-    step "rust-$run" cargo test --locked --no-fail-fast --release --features capi,stores --lib --tests -- --test-threads 16
+    step "rust-$run" cargo test --locked --no-fail-fast --release --all-features --lib --tests -- --test-threads 16
     step "c-and-python-$run" ffi-tests/run.sh --lib-dir "$TARGET/release"
 done
 finish

@@ -15,15 +15,15 @@ install_tests() {
 
 step format cargo fmt --check
 step clippy cargo clippy --locked --all-targets -- -D warnings
-step clippy-all cargo clippy --locked --all-targets --features capi,stores -- -D warnings
-for feature in capi store sqlite postgres redis memcached; do
+step clippy-all cargo clippy --locked --all-targets --all-features -- -D warnings
+for feature in capi store sqlite postgres redis memcached http ureq; do
     step "clippy-$feature" cargo clippy --locked --lib --features $feature -- -D warnings
 done
 step docs env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-step docs-all env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --features capi,stores
+step docs-all env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 step rust cargo test --locked --no-fail-fast
 step servers scripts/servers_test.sh
-step rust-all cargo test --locked --no-fail-fast --features capi,stores
+step rust-all cargo test --locked --no-fail-fast --all-features
 # The library's own assertions watch the models too; LTO would only make them slow to build.
 step models env RUSTFLAGS="--cfg onceflight_shuttle -D warnings" CARGO_TARGET_DIR="$TARGET/models" \
     CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_LTO=off \

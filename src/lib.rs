@@ -9,6 +9,8 @@
 
 #![cfg_attr(not(feature = "capi"), deny(unsafe_code))]
 
+#[cfg(feature = "ureq")]
+pub mod client;
 mod clock;
 mod error;
 mod fingerprint;

@@ -122,6 +122,11 @@ impl<'t, K: Key, V: Value> Lead<'t, K, V> {
         self.attempt
     }
 
+    /// How many wait for it now. None, once another leader has taken over.
+    pub fn followers(&self) -> usize {
+        if self.inner.forked() { 0 } else { self.inner.waiting(self.at()) }
+    }
+
     /// What an earlier leader of this flight left for its successor.
     pub fn checkpoint(&self) -> Result<Option<Arc<[u8]>>, Error> {
         self.inner.details(self.at()).map(|details| details.checkpoint)

@@ -51,17 +51,21 @@ impl<F: Form> Inner<F> {
     /// Holds the line of a live lead, or says that it is stale.
     #[inline(always)]
     fn lead(&self, here: &Local<F>, lead: LeadRef) -> Result<(Guard<'_, F>, Place), Error> {
-        let found = match lead.tag {
+        self.find_live(lead).ok_or_else(|| {
+            here.tally.stale.up();
+            ErrorKind::Stale.into()
+        })
+    }
+
+    #[inline(always)]
+    fn find_live(&self, lead: LeadRef) -> Option<(Guard<'_, F>, Place)> {
+        match lead.tag {
             Some(tag) => {
                 let mut line = self.index.hold(lead.hash);
                 find_lead(&mut line, Some(tag), lead.id).map(|place| (line, place))
             }
             None => self.lead_by_id(lead.id),
-        };
-        found.ok_or_else(|| {
-            here.tally.stale.up();
-            ErrorKind::Stale.into()
-        })
+        }
     }
 
     /// An id tells the last bits of its key's hash, which is one line as long as there are no more
@@ -462,12 +466,7 @@ impl<F: Form> Inner<F> {
     }
 
     /// How many followers wait for what that lead settles; none, if it is stale.
-    #[cfg(feature = "store")]
     pub fn waiting(&self, lead: LeadRef) -> usize {
-        let found = match lead.tag {
-            None => self.lead_by_id(lead.id),
-            Some(_) => None,
-        };
-        found.map_or(0, |(mut line, place)| line.flight(place).waiting())
+        self.find_live(lead).map_or(0, |(mut line, place)| line.flight(place).waiting())
     }
 }
