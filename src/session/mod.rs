@@ -215,9 +215,8 @@ impl SessionTable {
     /// # Errors
     /// Those, none of which executes anything, and before them
     /// [`Expired`](ErrorKind::Expired), [`Fenced`](ErrorKind::Fenced) by the session,
-    /// [`Malformed`](ErrorKind::Malformed): a seq of 0 or `u64::MAX`, or an ack above the seq;
-    /// [`TooLarge`](ErrorKind::TooLarge): the client's name; [`Invalid`](ErrorKind::Invalid): an entry
-    /// is open.
+    /// [`Malformed`](ErrorKind::Malformed): a seq of 0 or `u64::MAX`, an ack above the seq, or a client's
+    /// name that none can have; [`Invalid`](ErrorKind::Invalid): an entry is open.
     pub fn begin(
         &mut self,
         request: &SessionRequest<'_>,
@@ -515,9 +514,12 @@ fn check_name(name: &[u8], what: &str) -> Result<(), Error> {
     Err(Error::new(ErrorKind::TooLarge, detail))
 }
 
+/// Not `TooLarge`: that says that it was executed.
 fn check_request(request: &SessionRequest<'_>) -> Result<(), Error> {
-    check_name(request.client, "client")?;
     let malformed = |detail| Err(Error::new(ErrorKind::Malformed, detail));
+    if let Err(error) = check_name(request.client, "client") {
+        return malformed(error.to_string());
+    }
     match request.seq {
         0 => malformed("a sequence number of 0: they start at 1".to_owned()),
         u64::MAX => malformed(format!("a sequence number of {}: that is past the end", u64::MAX)),
