@@ -30,6 +30,8 @@ fn capi() {
         .with_src(format!("{root}/src/ffi/stats.rs"))
         .with_src(format!("{root}/src/ffi/queue.rs"))
         .with_src(format!("{root}/src/ffi/key.rs"))
+        .with_src(format!("{root}/src/ffi/sessions.rs"))
+        .with_src(format!("{root}/src/ffi/rows.rs"))
         .with_src(format!("{root}/src/ffi/sql.rs"))
         .generate()
         .expect("cbindgen reads src/ffi");

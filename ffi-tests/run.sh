@@ -129,7 +129,7 @@ link() { # LINKAGE OBJECT PROGRAM
 }
 
 # Every C test: compiled once a standard, linked both ways.
-c_tests="basics flight lease limits misuse lifetime queue keys forked"
+c_tests="basics flight lease limits misuse lifetime queue keys sessions sessions_handle forked"
 # TSan doesn't support threads in the child of a multi-threaded process.
 [ $sanitize = thread ] && c_tests=${c_tests/ forked/}
 
@@ -195,15 +195,17 @@ c_and_cpp_programs() {
     for standard in $c_standards; do
         for test in $c_tests; do test_program "$standard" "$here/c/$test.c"; done
     done
-    for standard in $cpp_standards; do test_program "$standard" "$here/cpp/raii.cpp"; done
+    for standard in $cpp_standards; do
+        for test in raii sessions_raii; do test_program "$standard" "$here/cpp/$test.cpp"; done
+    done
 }
 
-# An example server, asked by a client program.
-example() { # LINKAGE STANDARD SOURCE LED
+# An example; a server is asked by a client program.
+example() { # LINKAGE STANDARD SOURCE [LED]
     local name
     name=$(basename "${3%.*}")
     compile "$2" "$root/examples/$3" "$work/$name.o" && link "$1" "$work/$name.o" "$work/$name" &&
-        check "$1 $2" $limit "$work/server_test" "$work/$name" "$4"
+        check "$1 $2" $limit ${4:+"$work/server_test"} "$work/$name" ${4:-}
 }
 
 examples() {
@@ -214,6 +216,7 @@ examples() {
         example $linkage $standard c/server_threads.c 1
         example $linkage $standard c/server_epoll.c 0
         example $linkage c++17 cpp/server.cpp 1
+        example $linkage $standard c/replicated_bank.c
         standard=c11
     done
 }

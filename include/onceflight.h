@@ -10,7 +10,7 @@
  *  - out-parameters are set to 0 or NULL on entry, and only the outcome's own is filled;
  *  - times are in milliseconds; sizes are in bytes;
  *  - handles are freed in any order, NULL by doing nothing;
- *  - in the child of a fork, a table or queue of the parent is ONCEFLIGHT_E_FORKED: open a new one.
+ *  - in the child of a fork, tables, queues and sessions of the parent are ONCEFLIGHT_E_FORKED: make new ones.
  * The library must not be unloaded (dlclose) once a table was made: it has threads of its own. */
 
 #ifndef ONCEFLIGHT_H
@@ -25,6 +25,10 @@
 #define ONCEFLIGHT_EVENT_INIT { sizeof(onceflight_event), 0, 0, 0, NULL }
 #define ONCEFLIGHT_STATS_INIT { sizeof(onceflight_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define ONCEFLIGHT_LEAD_INFO_INIT { sizeof(onceflight_lead_info), 0, 0, NULL }
+#define ONCEFLIGHT_SESSION_LIMITS_INIT \
+    { sizeof(onceflight_session_limits), ONCEFLIGHT_DEFAULT, ONCEFLIGHT_DEFAULT, ONCEFLIGHT_DEFAULT, \
+      ONCEFLIGHT_DEFAULT, ONCEFLIGHT_DEFAULT, ONCEFLIGHT_DEFAULT }
+#define ONCEFLIGHT_SESSION_STATS_INIT { sizeof(onceflight_session_stats), 0, 0, 0 }
 
 // Done.
 #define ONCEFLIGHT_OK 0
@@ -158,6 +162,19 @@ typedef struct onceflight_queue onceflight_queue;
 // each frees its own hold. Outlives the table and the queue it came from. Thread-safe.
 typedef struct onceflight_response onceflight_response;
 
+// What onceflight_sessions_save has to say. Never changes; thread-safe; outlives its table.
+typedef struct onceflight_rows onceflight_rows;
+
+// The sessions of a replicated state machine: what was executed, and what was said to it. A part of
+// the state machine: every replica applies the same log to its own, and so gives the same answers and
+// the same snapshot. Nothing in it reads a clock, draws a number or does I/O; now_ms comes from the
+// log, which has it from its leader, and where it goes back the table's time stands still.
+//
+// client and nonce are any bytes, 255 at most. All functions may be called from any thread, but for
+// onceflight_sessions_free, which must come last. After a fork the child's copy says
+// ONCEFLIGHT_E_FORKED.
+typedef struct onceflight_sessions onceflight_sessions;
+
 // A table of keys and responses. All functions on it may be called from any thread, but for
 // onceflight_table_free, which must come after every call that isn't blocked already. After a fork
 // the child's copy says ONCEFLIGHT_E_FORKED.
@@ -255,6 +272,39 @@ typedef struct onceflight_slice {
     // In bytes.
     size_t len;
 } onceflight_slice;
+
+// What bounds a table of sessions; start from ONCEFLIGHT_SESSION_LIMITS_INIT, which has
+// ONCEFLIGHT_DEFAULT for all. Every replica needs the same; a snapshot carries them.
+typedef struct onceflight_session_limits {
+    // sizeof(onceflight_session_limits).
+    size_t struct_size;
+    // Sessions; one more, and that whose last use is the longest ago goes. Default: 65536.
+    uint64_t max_sessions;
+    // How many requests a client may have in progress, 1 to 64. Default: 16.
+    uint64_t window;
+    // How long a session lives without being used, in ms of the log's time. Default: 3600000.
+    // ONCEFLIGHT_FOREVER: sessions don't expire.
+    uint64_t timeout_ms;
+    // The longest response that is kept, 2147483648 at most. Default: 1048576.
+    uint64_t max_response_len;
+    // Bytes of responses that one session keeps; what doesn't fit is as too long. Default: 16777216.
+    uint64_t max_session_bytes;
+    // Bytes of responses of all sessions, no fewer than of one; past that, whole sessions go, those
+    // whose last use is the longest ago first. Default: 268435456.
+    uint64_t max_bytes;
+} onceflight_session_limits;
+
+// How a table of sessions stands; start from ONCEFLIGHT_SESSION_STATS_INIT.
+typedef struct onceflight_session_stats {
+    // sizeof(onceflight_session_stats).
+    size_t struct_size;
+    // How many there are.
+    uint64_t sessions;
+    // The bytes of all their responses.
+    uint64_t response_bytes;
+    // The log's time: the highest that a change came with.
+    uint64_t now_ms;
+} onceflight_session_stats;
 
 #ifdef __cplusplus
 extern "C" {
@@ -482,6 +532,141 @@ int32_t onceflight_fingerprint(const struct onceflight_slice *fields,
                                size_t count,
                                const uint8_t *secret,
                                uint8_t *fingerprint);
+
+// A table without sessions. max_sessions: when there are more, that whose last use is the longest ago
+// goes. window: how many requests a client may have in progress, 1 to 64. timeout_ms: how long a
+// session lives without being used, in the log's time; ONCEFLIGHT_FOREVER, ONCEFLIGHT_DEFAULT.
+// Every replica needs the same; ONCEFLIGHT_E_INVALID: out of range, as 0 is.
+int32_t onceflight_sessions_new(uint32_t max_sessions,
+                                uint32_t window,
+                                uint64_t timeout_ms,
+                                struct onceflight_sessions **sessions);
+
+// onceflight_sessions_new with more limits.
+int32_t onceflight_sessions_with_limits(const struct onceflight_session_limits *limits,
+                                        struct onceflight_sessions **sessions);
+
+// Frees the table. NULL does nothing; nor does a copy that the child of a fork inherited.
+void onceflight_sessions_free(struct onceflight_sessions *sessions);
+
+// A session for client, and its incarnation, which no other has had. The same nonce again is the same
+// registration again, and is answered the same; another nonce is another life of that client, and what
+// the earlier one still has under way is ONCEFLIGHT_E_FENCED from then on: draw it at random.
+// ONCEFLIGHT_E_TOO_LARGE: client or nonce is too long.
+int32_t onceflight_sessions_register(struct onceflight_sessions *sessions,
+                                     const uint8_t *client,
+                                     size_t client_len,
+                                     const uint8_t *nonce,
+                                     size_t nonce_len,
+                                     uint64_t now_ms,
+                                     uint64_t *incarnation);
+
+// Whether a request of the log is to be executed now, or what was said to it. LEAD: execute it, then
+// onceflight_sessions_record; until then the table refuses every other change, and a snapshot.
+// REPLAYED: *response, to be freed. An error: nothing is executed.
+//
+// seq: the client's number for it, from 1 on, in any order. ack: the lowest number that the client has
+// no reply of, seq at most; what is below is forgotten; 0 says nothing. digest: 16 bytes that tell this
+// payload from another (onceflight_fingerprint); NULL: none. incarnation 0: a client that doesn't
+// register; its seq 1 does, and without an ack its window follows seq.
+//
+// ONCEFLIGHT_E_EXPIRED: no such session, whether earlier requests were executed can't be told.
+// ONCEFLIGHT_E_FENCED: a later incarnation has registered. ONCEFLIGHT_E_SEQ_STALE: acknowledged.
+// ONCEFLIGHT_E_WINDOW_FULL: acknowledge first. ONCEFLIGHT_E_CONFLICT: executed with another digest.
+// ONCEFLIGHT_E_TOO_LARGE: executed, but the response couldn't be kept. ONCEFLIGHT_E_MALFORMED: seq is 0
+// or UINT64_MAX, ack is above it, or the client's name is too long. ONCEFLIGHT_E_INVALID: an entry is
+// open.
+int32_t onceflight_sessions_begin(struct onceflight_sessions *sessions,
+                                  const uint8_t *client,
+                                  size_t client_len,
+                                  uint64_t incarnation,
+                                  uint64_t seq,
+                                  uint64_t ack,
+                                  const uint8_t *digest,
+                                  uint64_t now_ms,
+                                  struct onceflight_response **response);
+
+// What the open entry, of this client, incarnation and seq, was executed with: what a retry is told.
+// The bytes are copied. ONCEFLIGHT_E_TOO_LARGE: the response is more than the limits allow, so a retry
+// is told that, and the entry is closed too. Any other error changes nothing.
+int32_t onceflight_sessions_record(struct onceflight_sessions *sessions,
+                                   const uint8_t *client,
+                                   size_t client_len,
+                                   uint64_t incarnation,
+                                   uint64_t seq,
+                                   int32_t status,
+                                   const uint8_t *data,
+                                   size_t len);
+
+// What was said to a request, if it was executed here: for a leader, which so answers a retry without
+// the log. Changes nothing. REPLAYED: *response, to be freed. ONCEFLIGHT_OK: nothing is known of it
+// here; propose it. Errors as of onceflight_sessions_begin; where entries of the log are still to be
+// applied here, ONCEFLIGHT_E_EXPIRED isn't certain: propose it too.
+int32_t onceflight_sessions_peek(const struct onceflight_sessions *sessions,
+                                 const uint8_t *client,
+                                 size_t client_len,
+                                 uint64_t incarnation,
+                                 uint64_t seq,
+                                 struct onceflight_response **response);
+
+// Keeps a session from expiring.
+int32_t onceflight_sessions_keep_alive(struct onceflight_sessions *sessions,
+                                       const uint8_t *client,
+                                       size_t client_len,
+                                       uint64_t incarnation,
+                                       uint64_t now_ms);
+
+// Ends a client's session, whichever incarnation it is. ONCEFLIGHT_E_EXPIRED: there is none.
+int32_t onceflight_sessions_unregister(struct onceflight_sessions *sessions,
+                                       const uint8_t *client,
+                                       size_t client_len);
+
+// Ends the sessions whose timeout has passed by now_ms, and tells how many. Every other change that
+// has a now_ms does so too; this is for times when there is none.
+int32_t onceflight_sessions_expire(struct onceflight_sessions *sessions, uint64_t now_ms, uint64_t *expired);
+
+// How the table stands now.
+int32_t onceflight_sessions_stats(const struct onceflight_sessions *sessions,
+                                  struct onceflight_session_stats *stats);
+
+// All of the table: the data of *bytes, to be freed. It belongs into one snapshot with the state that
+// the requests have changed. Other threads wait only while a pointer is copied for each 32 sessions;
+// what they change later isn't in it. Replicas that applied the same log have the same bytes.
+// ONCEFLIGHT_E_INVALID: an entry is open. ONCEFLIGHT_E_TOO_LARGE: 4 GiB or more.
+int32_t onceflight_sessions_snapshot(const struct onceflight_sessions *sessions,
+                                     struct onceflight_response **bytes);
+
+// The table that a snapshot was made of, its limits included. ONCEFLIGHT_E_FORMAT: the bytes are of a
+// version that this library doesn't know, or no snapshot (any more).
+int32_t onceflight_sessions_restore(const uint8_t *data, size_t len, struct onceflight_sessions **sessions);
+
+// What has changed since the last save, as rows for a database of the caller's own: all the first time,
+// and nothing that onceflight_sessions_load gave. *rows is to be freed. They belong into the transaction
+// that changes the state; if that doesn't commit, the table is ahead of the database, and must be loaded
+// from it again. ONCEFLIGHT_E_INVALID: an entry is open.
+int32_t onceflight_sessions_save(struct onceflight_sessions *sessions, struct onceflight_rows **rows);
+
+// How many rows. 0 for NULL.
+size_t onceflight_rows_count(const struct onceflight_rows *rows);
+
+// One of the rows, from 0 on. client.data is NULL: row is the table's own, of which there is one. row.data
+// is NULL: the client's row is to be deleted, if there is one. Otherwise row takes the place of the
+// client's row before. Both are valid until the rows are freed. ONCEFLIGHT_E_INVALID: there is no such.
+int32_t onceflight_rows_at(const struct onceflight_rows *rows,
+                           size_t index,
+                           struct onceflight_slice *client,
+                           struct onceflight_slice *row);
+
+// Frees rows. NULL does nothing.
+void onceflight_rows_free(struct onceflight_rows *rows);
+
+// The table that was saved: its own row, and those of all clients, in any order. ONCEFLIGHT_E_FORMAT: a row
+// is corrupt, of a newer version, missing, or one too many.
+int32_t onceflight_sessions_load(const uint8_t *table,
+                                 size_t table_len,
+                                 const struct onceflight_slice *rows,
+                                 size_t count,
+                                 struct onceflight_sessions **sessions);
 
 // Writes the text of a statement, NUL-terminated, into buffer: for a transaction of the caller's own, on
 // a connection of its own, in which the record and the caller's rows commit together or not at all. url

@@ -5,9 +5,9 @@
 //     use(answer.body());
 //
 // Everything that can be lost is owned: a Lead that is destroyed unsettled abandons its flight, a Response counts its
-// references, a Table that is destroyed closes. They may be destroyed in any order. A Table, a Queue and a Response may be
-// used by many threads at once; a Lead by one at a time. Failures are thrown as onceflight::Error. After fork, the
-// child's inherited objects throw ONCEFLIGHT_E_FORKED.
+// references, a Table that is destroyed closes. They may be destroyed in any order. A Table, a Queue, Sessions and a
+// Response may be used by many threads at once; a Lead by one at a time. Failures are thrown as onceflight::Error. After
+// fork, the child's inherited objects throw ONCEFLIGHT_E_FORKED.
 #ifndef ONCEFLIGHT_HPP
 #define ONCEFLIGHT_HPP
 
@@ -70,6 +70,23 @@ inline std::int32_t check(std::int32_t code)
 inline const std::uint8_t *bytes(std::string_view view) noexcept
 {
     return reinterpret_cast<const std::uint8_t *>(view.data());
+}
+
+inline std::vector<onceflight_slice> slices(const std::vector<std::string_view> &views)
+{
+    std::vector<onceflight_slice> slices;
+    slices.reserve(views.size());
+    for (const auto view : views)
+        slices.push_back({bytes(view), view.size()});
+    return slices;
+}
+
+/// Nothing, for NULL.
+inline std::optional<std::string_view> view(const onceflight_slice &slice) noexcept
+{
+    if (slice.data == nullptr)
+        return std::nullopt;
+    return std::string_view(reinterpret_cast<const char *>(slice.data), slice.len);
 }
 
 inline std::uint64_t count(milliseconds duration) noexcept
@@ -344,6 +361,7 @@ public:
 
 private:
     friend class Table;
+    friend class Sessions;
     Answer(Role role, std::variant<Body, Response> value) : role_(role), value_(std::move(value)) {}
 
     Role role_;
@@ -426,6 +444,7 @@ public:
 
 private:
     friend class Queue;
+    friend class Sessions;
     // Shared with leads and queues, so that each may outlive the table.
     using Handle = Lead::Handle;
 
@@ -520,16 +539,184 @@ private:
     std::unique_ptr<onceflight_queue, detail::Deleter<onceflight_queue_free>> handle_;
 };
 
-namespace detail {
+/// What bounds a table of sessions; each that isn't set has the default onceflight.h tells. Every replica needs the same.
+class SessionLimits {
+public:
+    SessionLimits &max_sessions(std::uint32_t sessions) { return set(&onceflight_session_limits::max_sessions, sessions); }
+    SessionLimits &window(std::uint32_t requests) { return set(&onceflight_session_limits::window, requests); }
+    SessionLimits &timeout(milliseconds time) { return set(&onceflight_session_limits::timeout_ms, detail::count(time)); }
+    SessionLimits &max_response_len(std::uint64_t bytes) { return set(&onceflight_session_limits::max_response_len, bytes); }
+    SessionLimits &max_session_bytes(std::uint64_t bytes) { return set(&onceflight_session_limits::max_session_bytes, bytes); }
+    SessionLimits &max_bytes(std::uint64_t bytes) { return set(&onceflight_session_limits::max_bytes, bytes); }
 
-inline std::vector<onceflight_slice> slices(const std::vector<std::string_view> &views)
-{
-    std::vector<onceflight_slice> slices;
-    slices.reserve(views.size());
-    for (const auto view : views)
-        slices.push_back({bytes(view), view.size()});
-    return slices;
-}
+    [[nodiscard]] const onceflight_session_limits *get() const noexcept { return &raw_; }
+
+private:
+    SessionLimits &set(std::uint64_t onceflight_session_limits::*limit, std::uint64_t value) noexcept
+    {
+        raw_.*limit = value;
+        return *this;
+    }
+
+    onceflight_session_limits raw_ = ONCEFLIGHT_SESSION_LIMITS_INIT;
+};
+
+/// A client's request, as the log has it. The views must outlive the call they are passed to, no longer.
+struct SessionRequest {
+    std::string_view client;
+    std::uint64_t incarnation = 0; ///< as its registration gave it; 0: it doesn't register, its request number 1 does
+    std::uint64_t seq = 0;         ///< its number, from 1 on
+    std::uint64_t ack = 0;         ///< the lowest number that the client has no reply of; 0 says nothing
+    std::string_view digest = {};  ///< 16 bytes that say "the same payload", such as a fingerprint; empty: none
+};
+
+/// The sessions of a replicated state machine: what was executed, and what was said to it. Changed by the log alone, whose
+/// time is `now`; every replica that applies the same log has the same.
+class Sessions {
+public:
+    explicit Sessions(const SessionLimits &limits = {}) : Sessions(made(limits)) {}
+    /// The table that a snapshot was made of.
+    [[nodiscard]] static Sessions restore(std::string_view bytes)
+    {
+        onceflight_sessions *sessions = nullptr;
+        detail::check(onceflight_sessions_restore(detail::bytes(bytes), bytes.size(), &sessions));
+        return Sessions(sessions);
+    }
+
+    /// A session for this client, and its incarnation. Another nonce, to be drawn at random, is another life of the client.
+    std::uint64_t register_client(std::string_view client, std::string_view nonce, milliseconds now)
+    {
+        std::uint64_t incarnation = 0;
+        detail::check(onceflight_sessions_register(get(), detail::bytes(client), client.size(), detail::bytes(nonce),
+                                                   nonce.size(), detail::count(now), &incarnation));
+        return incarnation;
+    }
+
+    /// Executes a request unless it was: `work()` returns a Body, or its bytes alone. An exception of it is passed on and
+    /// leaves the entry open: record what it came to, or give the table up.
+    template <typename Work>
+    Answer apply(const SessionRequest &request, milliseconds now, Work &&work)
+    {
+        if (auto replayed = begin(request, now))
+            return {Role::replayed, std::move(*replayed)};
+        Body body = Table::made(std::forward<Work>(work)());
+        record(request, body.status, body.data);
+        return {Role::led, std::move(body)};
+    }
+
+    /// What was said to a request; or nothing, and then it is to be executed now, and recorded.
+    [[nodiscard]] std::optional<Response> begin(const SessionRequest &request, milliseconds now)
+    {
+        if (!request.digest.empty() && request.digest.size() != 16)
+            throw Error(ONCEFLIGHT_E_INVALID, "a digest has 16 bytes");
+        onceflight_response *response = nullptr;
+        const auto code = detail::check(onceflight_sessions_begin(
+            get(), detail::bytes(request.client), request.client.size(), request.incarnation, request.seq, request.ack,
+            request.digest.empty() ? nullptr : detail::bytes(request.digest), detail::count(now), &response));
+        return replayed(code, response);
+    }
+
+    /// What the request that was begun came to. Too large to be kept, that it was executed is remembered.
+    void record(const SessionRequest &request, std::int32_t status, std::string_view body)
+    {
+        detail::check(onceflight_sessions_record(get(), detail::bytes(request.client), request.client.size(),
+                                                 request.incarnation, request.seq, status, detail::bytes(body),
+                                                 body.size()));
+    }
+
+    /// What was said to a request, if it was executed here; changes nothing.
+    [[nodiscard]] std::optional<Response> peek(std::string_view client, std::uint64_t incarnation, std::uint64_t seq) const
+    {
+        onceflight_response *response = nullptr;
+        const auto code = detail::check(onceflight_sessions_peek(get(), detail::bytes(client), client.size(), incarnation,
+                                                                 seq, &response));
+        return replayed(code, response);
+    }
+
+    void keep_alive(std::string_view client, std::uint64_t incarnation, milliseconds now)
+    {
+        detail::check(onceflight_sessions_keep_alive(get(), detail::bytes(client), client.size(), incarnation,
+                                                     detail::count(now)));
+    }
+
+    /// Ends a client's session.
+    void unregister(std::string_view client)
+    {
+        detail::check(onceflight_sessions_unregister(get(), detail::bytes(client), client.size()));
+    }
+
+    /// Ends the sessions whose timeout has passed by then; how many.
+    std::uint64_t expire(milliseconds now)
+    {
+        std::uint64_t expired = 0;
+        detail::check(onceflight_sessions_expire(get(), detail::count(now), &expired));
+        return expired;
+    }
+
+    /// All of the table, as the body of a response. It belongs into one snapshot with the state.
+    [[nodiscard]] Response snapshot() const
+    {
+        onceflight_response *bytes = nullptr;
+        detail::check(onceflight_sessions_snapshot(get(), &bytes));
+        return Response(bytes);
+    }
+
+    /// What has changed since the last save, for a database of the caller's own, in the transaction that changes the state:
+    /// `put(client, row)` for each row, both optional views. No client: the table's own row. No row: delete the client's. If
+    /// the transaction doesn't commit, the table is ahead of the database, and must be loaded from it again.
+    template <typename Put>
+    void save(Put &&put)
+    {
+        onceflight_rows *saved = nullptr;
+        detail::check(onceflight_sessions_save(get(), &saved));
+        const std::unique_ptr<onceflight_rows, detail::Deleter<onceflight_rows_free>> rows(saved);
+        for (std::size_t index = 0; index < onceflight_rows_count(saved); ++index) {
+            onceflight_slice client, row;
+            detail::check(onceflight_rows_at(saved, index, &client, &row));
+            put(detail::view(client), detail::view(row));
+        }
+    }
+
+    /// The table that was saved: its own row, and those of all clients, in any order.
+    [[nodiscard]] static Sessions load(std::string_view table, const std::vector<std::string_view> &rows)
+    {
+        onceflight_sessions *sessions = nullptr;
+        const auto raw = detail::slices(rows);
+        detail::check(
+            onceflight_sessions_load(detail::bytes(table), table.size(), raw.data(), raw.size(), &sessions));
+        return Sessions(sessions);
+    }
+
+    [[nodiscard]] onceflight_session_stats stats() const
+    {
+        onceflight_session_stats stats = ONCEFLIGHT_SESSION_STATS_INIT;
+        detail::check(onceflight_sessions_stats(get(), &stats));
+        return stats;
+    }
+
+    [[nodiscard]] onceflight_sessions *get() const noexcept { return handle_.get(); }
+
+private:
+    explicit Sessions(onceflight_sessions *owned) noexcept : handle_(owned) {}
+
+    static onceflight_sessions *made(const SessionLimits &limits)
+    {
+        onceflight_sessions *sessions = nullptr;
+        detail::check(onceflight_sessions_with_limits(limits.get(), &sessions));
+        return sessions;
+    }
+
+    static std::optional<Response> replayed(std::int32_t code, onceflight_response *response)
+    {
+        if (code != ONCEFLIGHT_REPLAYED)
+            return std::nullopt;
+        return Response(response);
+    }
+
+    std::unique_ptr<onceflight_sessions, detail::Deleter<onceflight_sessions_free>> handle_;
+};
+
+namespace detail {
 
 inline std::uint8_t *sixteen(std::string &out)
 {

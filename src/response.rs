@@ -37,7 +37,6 @@ impl Response {
     }
 
     #[cfg(feature = "capi")]
-    #[cfg_attr(not(feature = "store"), allow(dead_code))]
     pub(crate) fn into_block(self) -> Block {
         self.0
     }

@@ -123,6 +123,67 @@ static void a_fork_in_the_middle_of_traffic_hangs_nobody(void)
     onceflight_table_free(table);
 }
 
+/* Whatever it asks of sessions of its parent's. */
+static void child_with_sessions(void *argument)
+{
+    onceflight_sessions *sessions = (onceflight_sessions *)argument, *own = NULL;
+    onceflight_session_stats stats = ONCEFLIGHT_SESSION_STATS_INIT;
+    onceflight_response *response = GARBAGE;
+    uint64_t number = 77;
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_register(sessions, BYTES("a"), BYTES("n"), 0, &number));
+    CHECK(number == 0);
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_begin(sessions, BYTES("a"), 0, 1, 0, NULL, 0, &response));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_record(sessions, BYTES("a"), 0, 1, 0, NULL, 0));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_peek(sessions, BYTES("a"), 0, 1, &response));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_keep_alive(sessions, BYTES("a"), 0, 0));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_unregister(sessions, BYTES("a")));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_expire(sessions, 0, &number));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_stats(sessions, &stats));
+    EXPECT(ONCEFLIGHT_E_FORKED, onceflight_sessions_snapshot(sessions, &response));
+    CHECK(response == NULL);
+    onceflight_sessions_free(sessions);
+    EXPECT(ONCEFLIGHT_OK, onceflight_sessions_new(9, 1, FOREVER, &own));
+    EXPECT(ONCEFLIGHT_LEAD, onceflight_sessions_begin(own, BYTES("a"), 0, 1, 0, NULL, 0, &response));
+    onceflight_sessions_free(own);
+}
+
+static void *apply_for_ever(void *argument)
+{
+    onceflight_sessions *sessions = (onceflight_sessions *)argument;
+    uint64_t seq;
+    for (seq = 2; !__atomic_load_n(&traffic_over, __ATOMIC_ACQUIRE); seq++) {
+        onceflight_response *response = NULL;
+        if (onceflight_sessions_begin(sessions, BYTES("a"), 0, seq, seq, NULL, 0, &response) == ONCEFLIGHT_LEAD)
+            onceflight_sessions_record(sessions, BYTES("a"), 0, seq, 0, BYTES("x"));
+        onceflight_response_free(response);
+    }
+    return NULL;
+}
+
+/* The fork may fall into a change, so the child has half a table: it must neither use nor drop it. */
+static void sessions_stay_with_the_parent(void)
+{
+    onceflight_sessions *sessions = NULL;
+    onceflight_response *response = NULL;
+    pthread_t thread;
+    int i;
+    REQUIRE(onceflight_sessions_new(9, 1, FOREVER, &sessions) == ONCEFLIGHT_OK);
+    EXPECT(ONCEFLIGHT_LEAD, onceflight_sessions_begin(sessions, BYTES("a"), 0, 1, 0, NULL, 0, &response));
+    CHECK(broken_in_child(child_with_sessions, sessions) == 0);
+    EXPECT(ONCEFLIGHT_OK, onceflight_sessions_record(sessions, BYTES("a"), 0, 1, 0, NULL, 0));
+#ifndef __SANITIZE_ADDRESS__ /* as in main */
+    __atomic_store_n(&traffic_over, 0, __ATOMIC_RELEASE);
+    REQUIRE(pthread_create(&thread, NULL, apply_for_ever, sessions) == 0);
+    for (i = 0; i < 20 && CHECK(broken_in_child(child_with_sessions, sessions) == 0); i++) {
+    }
+    __atomic_store_n(&traffic_over, 1, __ATOMIC_RELEASE);
+    REQUIRE(pthread_join(thread, NULL) == 0);
+#else
+    (void)apply_for_ever, (void)thread, (void)i;
+#endif
+    onceflight_sessions_free(sessions);
+}
+
 static void grandchild(void *argument)
 {
     inherited *from_parent = (inherited *)argument;
@@ -156,6 +217,7 @@ int main(void)
 #else
     (void)a_fork_in_the_middle_of_traffic_hangs_nobody;
 #endif
+    RUN(sessions_stay_with_the_parent);
     RUN(a_child_may_fork_in_turn);
     return check_done("forked");
 }

@@ -58,6 +58,19 @@ class LeadInfo(ctypes.Structure):
     ]  # fmt: skip
 
 
+class SessionLimits(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t)] + [
+        (name, c_uint64)
+        for name in "max_sessions window timeout_ms max_response_len max_session_bytes max_bytes".split()
+    ]
+
+
+class SessionStats(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t)] + [
+        (name, c_uint64) for name in "sessions response_bytes now_ms".split()
+    ]
+
+
 class Slice(ctypes.Structure):
     _fields_ = [("data", c_char_p), ("len", c_size_t)]
 
@@ -70,6 +83,7 @@ SETTERS = (
 LEAD_OUT = [POINTER(c_uint64), POINTER(c_void_p)]
 TABLE_LEAD = [c_void_p, c_uint64]
 DATA = [c_char_p, c_size_t]
+CLIENT = [c_void_p, *DATA]
 SIGNATURES = {
     "version_number": (c_uint32, []),
     "version_string": (c_char_p, []),
@@ -108,6 +122,27 @@ SIGNATURES = {
     "begin_async": (c_int32, [c_void_p, POINTER(Request), c_void_p, c_uint64, *LEAD_OUT]),
     "request_key": (c_int32, [c_char_p, c_char_p, POINTER(Slice), c_size_t, *DATA, c_char_p, c_char_p]),
     "fingerprint": (c_int32, [POINTER(Slice), c_size_t, c_char_p, c_char_p]),
+    "sessions_new": (c_int32, [c_uint32, c_uint32, c_uint64, POINTER(c_void_p)]),
+    "sessions_with_limits": (c_int32, [POINTER(SessionLimits), POINTER(c_void_p)]),
+    "sessions_free": (None, [c_void_p]),
+    "sessions_register": (c_int32, [*CLIENT, *DATA, c_uint64, POINTER(c_uint64)]),
+    "sessions_begin": (
+        c_int32,
+        [*CLIENT, c_uint64, c_uint64, c_uint64, c_char_p, c_uint64, POINTER(c_void_p)],
+    ),
+    "sessions_record": (c_int32, [*CLIENT, c_uint64, c_uint64, c_int32, *DATA]),
+    "sessions_peek": (c_int32, [*CLIENT, c_uint64, c_uint64, POINTER(c_void_p)]),
+    "sessions_keep_alive": (c_int32, [*CLIENT, c_uint64, c_uint64]),
+    "sessions_unregister": (c_int32, CLIENT),
+    "sessions_expire": (c_int32, [c_void_p, c_uint64, POINTER(c_uint64)]),
+    "sessions_stats": (c_int32, [c_void_p, POINTER(SessionStats)]),
+    "sessions_snapshot": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "sessions_restore": (c_int32, [*DATA, POINTER(c_void_p)]),
+    "sessions_save": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "sessions_load": (c_int32, [*DATA, POINTER(Slice), c_size_t, POINTER(c_void_p)]),
+    "rows_count": (c_size_t, [c_void_p]),
+    "rows_at": (c_int32, [c_void_p, c_size_t, POINTER(Slice), POINTER(Slice)]),
+    "rows_free": (None, [c_void_p]),
     "sql": (c_int32, [c_char_p, c_char_p, c_char_p, POINTER(c_size_t)]),
 }
 

@@ -9,8 +9,8 @@ from capi import E_INVALID, E_NULL, E_STALE, E_STORE, E_TOO_LARGE, E_UNSUPPORTED
 
 class Nulls(unittest.TestCase):
     def test_free_takes_null(self):
-        for free in (api.options_free, api.table_free, api.queue_free, api.response_free):
-            free(None)
+        for handle in ("options", "table", "queue", "response", "sessions", "rows"):
+            getattr(api, f"{handle}_free")(None)
 
     def test_tables_and_options(self):
         out = c_void_p()

@@ -10,6 +10,9 @@ EXPECTED = {
     "decorator.py": (
         "100 calls, 2 executions, 2 objects\nno user -1\nno user -1\n2 executions of the failing one\n"
     ),
+    "client_tracker.py": (
+        "c1 1 a\nc1 1 a\nc2 1 ab\nc1 2 ab\nc1 2 ab\n5 requests, 3 executed\n1 of 2 sessions expired\n"
+    ),
     "same_transaction.py": (
         "{'payment': 1, 'amount': 100}\n{'payment': 1, 'amount': 100}\nrefused: mismatch\n"
     ),

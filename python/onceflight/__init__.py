@@ -15,13 +15,19 @@ from .errors import (
     CalleeFailed,
     Cancelled,
     Closed,
+    Conflict,
+    Expired,
+    Fenced,
     Forked,
+    FormatError,
     InvalidArgument,
+    Malformed,
     Mismatch,
     NullArgument,
     OnceflightError,
     Overloaded,
     Panic,
+    SeqStale,
     Stale,
     StoreFailed,
     Timeout,
@@ -29,10 +35,12 @@ from .errors import (
     Unknown,
     Unrecorded,
     Unsupported,
+    WindowFull,
     WouldDeadlock,
 )
 from .fingerprint import fingerprint, request_key
 from .outcome import BYPASS, Begun, Bypass, Lead, LeadDetails, Response
+from .sessions import SessionResponse, Sessions, SessionStats
 from .statements import sql
 from .table import Stats, Table
 
@@ -41,8 +49,9 @@ library_version: str = _lib.version_string().decode()
 
 __all__ = [
     "AsyncTable", "BYPASS", "Begun", "BufferTooSmall", "Bypass", "CalleeFailed", "Cancelled", "Closed",
-    "Forked", "InvalidArgument", "Key", "Lead", "LeadDetails", "Mismatch", "NullArgument", "OnceflightError",
-    "Overloaded", "Panic", "Response", "Stale", "Stats", "StoreFailed", "Table", "Timeout", "TooLarge",
-    "Unknown", "Unrecorded", "Unsupported", "WouldDeadlock", "dedupe", "fingerprint", "library_version",
-    "request_key", "sql",
+    "Conflict", "Expired", "Fenced", "Forked", "FormatError", "InvalidArgument", "Key", "Lead", "LeadDetails",
+    "Malformed", "Mismatch", "NullArgument", "OnceflightError", "Overloaded", "Panic", "Response", "SeqStale",
+    "SessionResponse", "SessionStats", "Sessions", "Stale", "Stats", "StoreFailed", "Table", "Timeout",
+    "TooLarge", "Unknown", "Unrecorded", "Unsupported", "WindowFull", "WouldDeadlock", "dedupe",
+    "fingerprint", "library_version", "request_key", "sql",
 ]  # fmt: skip

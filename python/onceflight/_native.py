@@ -79,8 +79,35 @@ class LeadInfo(ctypes.Structure):
     ]
 
 
+class SessionLimits(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t)] + [
+        (name, c_uint64)
+        for name in (
+            "max_sessions", "window", "timeout_ms", "max_response_len", "max_session_bytes", "max_bytes",
+        )
+    ]  # fmt: skip
+
+
+class SessionStatsStruct(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("sessions", c_uint64),
+        ("response_bytes", c_uint64),
+        ("now_ms", c_uint64),
+    ]
+
+
 class Slice(ctypes.Structure):
     _fields_ = [("data", c_char_p), ("len", c_size_t)]
+
+
+class OutSlice(ctypes.Structure):
+    """Bytes of the library's, which may have zeros in them."""
+
+    _fields_ = [("data", c_void_p), ("len", c_size_t)]
+
+    def copy(self) -> Optional[bytes]:
+        return ctypes.string_at(self.data, self.len) if self.data else None
 
 
 _OPTIONS = (
@@ -129,6 +156,26 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
         [c_char_p, c_char_p, POINTER(Slice), c_size_t, *_BYTES, c_char_p, c_char_p],
     ),
     "fingerprint": (c_int32, [POINTER(Slice), c_size_t, c_char_p, c_char_p]),
+    "sessions_with_limits": (c_int32, [POINTER(SessionLimits), POINTER(c_void_p)]),
+    "sessions_restore": (c_int32, [*_BYTES, POINTER(c_void_p)]),
+    "sessions_free": (None, [c_void_p]),
+    "sessions_register": (c_int32, [c_void_p, *_BYTES, *_BYTES, c_uint64, POINTER(c_uint64)]),
+    "sessions_begin": (
+        c_int32,
+        [c_void_p, *_BYTES, c_uint64, c_uint64, c_uint64, c_char_p, c_uint64, POINTER(c_void_p)],
+    ),
+    "sessions_record": (c_int32, [c_void_p, *_BYTES, c_uint64, c_uint64, c_int32, *_BYTES]),
+    "sessions_peek": (c_int32, [c_void_p, *_BYTES, c_uint64, c_uint64, POINTER(c_void_p)]),
+    "sessions_keep_alive": (c_int32, [c_void_p, *_BYTES, c_uint64, c_uint64]),
+    "sessions_unregister": (c_int32, [c_void_p, *_BYTES]),
+    "sessions_expire": (c_int32, [c_void_p, c_uint64, POINTER(c_uint64)]),
+    "sessions_stats": (c_int32, [c_void_p, POINTER(SessionStatsStruct)]),
+    "sessions_snapshot": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "sessions_save": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "sessions_load": (c_int32, [*_BYTES, POINTER(Slice), c_size_t, POINTER(c_void_p)]),
+    "rows_count": (c_size_t, [c_void_p]),
+    "rows_at": (c_int32, [c_void_p, c_size_t, POINTER(OutSlice), POINTER(OutSlice)]),
+    "rows_free": (None, [c_void_p]),
     "sql": (c_int32, [c_char_p, c_char_p, c_char_p, POINTER(c_size_t)]),
 }
 
@@ -297,6 +344,37 @@ class Core(Handle):
         # settle: it shall meet a NULL then.
         self.at = self.pointer = None
         super().close()
+
+
+class SessionsHandle(Handle):
+    """The library's table of sessions."""
+
+    _free = lib.sessions_free
+
+
+class ResponseHandle(Handle):
+    """One response, read once."""
+
+    _free = quick.response_free
+
+    def read(self) -> Tuple[int, bytes]:
+        response = self._pointer
+        data = ctypes.string_at(quick.response_data(response), quick.response_len(response))
+        return quick.response_status(response), data
+
+
+class RowsHandle(Handle):
+    """What a save has to say, read once."""
+
+    _free = quick.rows_free
+
+    def read(self) -> List[Tuple[Optional[bytes], Optional[bytes]]]:
+        client, row = OutSlice(), OutSlice()
+        rows = []
+        for index in range(quick.rows_count(self._pointer)):
+            check(quick.rows_at(self._pointer, index, ctypes.byref(client), ctypes.byref(row)))
+            rows.append((client.copy(), row.copy()))
+        return rows
 
 
 class Queue(Handle):

@@ -70,7 +70,10 @@ class Overloaded(OnceflightError):
 
 
 class TooLarge(OnceflightError, ValueError):
-    """The key, the response or the checkpoint is larger than the table allows. The lead lives on."""
+    """The key, the response or the checkpoint is larger than the table allows. The lead lives on.
+
+    From ``Sessions``: it was executed, but its response couldn't be kept.
+    """
 
     code = -10
 
@@ -111,6 +114,48 @@ class Unsupported(OnceflightError):
     code = -16
 
 
+class Expired(OnceflightError):
+    """There is no such session (any more): whether earlier requests were executed can't be told."""
+
+    code = -20
+
+
+class Fenced(OnceflightError):
+    """A later incarnation of this client has registered; this one is over."""
+
+    code = -21
+
+
+class SeqStale(OnceflightError):
+    """The sequence number was acknowledged, and its response is gone."""
+
+    code = -22
+
+
+class WindowFull(OnceflightError):
+    """The sequence number is beyond the window. Nothing was executed; acknowledge, then send it again."""
+
+    code = -23
+
+
+class Conflict(OnceflightError):
+    """The sequence number is in use with another payload."""
+
+    code = -24
+
+
+class Malformed(OnceflightError, ValueError):
+    """The request contradicts itself. Nothing was executed."""
+
+    code = -25
+
+
+class FormatError(OnceflightError, ValueError):
+    """A snapshot of an unknown version, or bytes that are none (any more)."""
+
+    code = -26
+
+
 class Unrecorded(OnceflightError):
     """fn has run, but the store didn't take its outcome, so a retry may run it again. From ``run``.
 
@@ -137,6 +182,7 @@ _CLASSES: Dict[int, Type[OnceflightError]] = {
     for error in (
         NullArgument, InvalidArgument, Panic, Timeout, Stale, Cancelled, Mismatch, WouldDeadlock,
         Overloaded, TooLarge, Closed, Forked, StoreFailed, Unknown, BufferTooSmall, Unsupported,
+        Expired, Fenced, SeqStale, WindowFull, Conflict, Malformed, FormatError,
     )
 }  # fmt: skip
 

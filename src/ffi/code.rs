@@ -149,6 +149,12 @@ impl Failure {
     }
 }
 
+impl From<ErrorKind> for Failure {
+    fn from(kind: ErrorKind) -> Self {
+        Error::from(kind).into()
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self { code: code_of(error.kind()), detail: error.into_detail() }

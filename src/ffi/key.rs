@@ -54,7 +54,7 @@ pub(super) unsafe fn text<'a>(
 
 /// # Safety
 /// `slices` points to `count` slices, each as `bytes` wants it.
-unsafe fn slices<'a>(
+pub(super) unsafe fn slices<'a>(
     slices: *const onceflight_slice,
     count: usize,
     what: &'static str,

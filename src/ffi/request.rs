@@ -67,7 +67,11 @@ fn check_size<T: Versioned>(size: usize) -> Result<(), Failure> {
 ///
 /// # Safety
 /// `from` is NULL or points to as many bytes as its `struct_size` says.
-unsafe fn read<T: Versioned>(from: *const T, init: T, what: &'static str) -> Result<T, Failure> {
+pub(super) unsafe fn read<T: Versioned>(
+    from: *const T,
+    init: T,
+    what: &'static str,
+) -> Result<T, Failure> {
     if from.is_null() {
         return Err(Failure::null(what));
     }
