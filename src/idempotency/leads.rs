@@ -127,6 +127,9 @@ pub(super) struct State {
     leads: HashMap<u64, Leading>,
     /// When which lead needs care.
     due: BTreeSet<(Moment, u64)>,
+    /// Until when who cares for them sleeps; 0: it is awake, and looks before it sleeps again. What is
+    /// due later needn't wake it: else a lead alone would do so each time.
+    pub asleep_until: Moment,
     pub chores: VecDeque<Chore>,
     pub chores_at: Moment,
     pub purge_at: Moment,
@@ -281,13 +284,13 @@ impl Leads {
 }
 
 impl State {
-    /// Answers whether it is the next one now.
+    /// Answers whether somebody must be woken for it.
     fn schedule(&mut self, at: Moment, name: u64) -> bool {
         if at == NEVER {
             return false;
         }
         self.due.insert((at, name));
-        self.due.first() == Some(&(at, name))
+        at < self.asleep_until
     }
 
     /// The first lead whose time has come, taken from the schedule.

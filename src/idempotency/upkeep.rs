@@ -69,7 +69,9 @@ impl Shared {
                 return;
             } else {
                 let at = state.care_at();
+                state.asleep_until = at;
                 state = self.leads.changed.wait(state, at);
+                state.asleep_until = 0;
             }
         }
     }

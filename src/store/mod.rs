@@ -46,6 +46,8 @@ mod record;
 mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+mod stream;
 mod transaction;
 mod url;
 

@@ -123,24 +123,20 @@ mod in_redis {
 
     /// With the record's name in place of `$`.
     const OF_ANY: &[&str] = &[
-        "HDEL $ v",
-        "HSET $ v 2",
-        "HDEL $ scope",
-        "HSET $ scope other",
-        "HSET $ key other",
-        "HDEL $ fp",
-        "HSET $ state odd",
-        "HSET $ token short",
-        "HSET $ epoch 12x",
-        "HSET $ attempt -1",
-        "HDEL $ lease",
-        "HSET $ expires never",
-        "HSET $ watched 7",
+        "SETRANGE $ 0 3",         // the format
+        "SETRANGE $ 1 X",         // the state
+        "SETRANGE $ 2 7",         // whether somebody waits
+        "SETRANGE $ 7 ~~~~",      // the lengths of its parts
+        "SETRANGE $ 11 ~~~~",     //
+        "SETRANGE $ 15 ~~~~",     //
+        "SETRANGE $ 19 ~~~~~~~~", // the epoch
+        "SETRANGE $ 63 ~~~~",     // whose it is
+        "SETRANGE $ 67 ~~~~",     //
+        "APPEND $ x",
         "SET $ text",
     ];
-    const OF_COMPLETED: &[&str] =
-        &["HDEL $ body", "HDEL $ status", "HSET $ status two", "HSET $ status 4294967296"];
-    const OF_IN_PROGRESS: &[&str] = &["HSET $ state completed"];
+    const OF_COMPLETED: &[&str] = &["SETRANGE $ 15 \u{0}"];
+    const OF_IN_PROGRESS: &[&str] = &["SETRANGE $ 1 C"];
 
     /// One to each server.
     type Connections = Rc<RefCell<Vec<redis::Connection>>>;

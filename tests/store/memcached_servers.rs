@@ -126,6 +126,47 @@ fn a_lease_of_before_a_restart_is_not_taken_for_a_later_one() {
     seen_for_the_first_time(&server);
 }
 
+/// So a lead's settle, which begins from what its claim wrote, must not: the number of that version may
+/// be another lead's by now.
+#[test]
+fn what_was_written_before_a_restart_is_looked_at_again() {
+    let mut server = Server::start();
+    let (early, key) = (server.store(), key("k"));
+    let lost = early.lead(&key, &claim());
+    server.restart();
+    let late = server.store();
+    let led = late.lead(&key, &claim());
+    assert!(early.read(&key).is_some(), "and has a new connection");
+    assert_eq!(early.complete(&key, lost.held, b"lost", LONG), Settled::Stale);
+    assert_eq!(late.complete(&key, led.held, b"done", LONG), Settled::Done);
+}
+
+/// A claim looks and writes at once, and a settle knows what its claim wrote; but for what others have
+/// written since.
+#[test]
+fn a_lead_is_looked_at_once() {
+    let server = Server::start();
+    let (store, other) = (server.store(), server.store());
+    let looks = || {
+        let (_, stats) = server.ask(b"stats");
+        let stats = String::from_utf8(stats).expect("text");
+        let looks = stats.lines().find_map(|line| line.strip_prefix("STAT cmd_get "));
+        looks.expect("a count").parse::<u64>().expect("a number")
+    };
+    for marked in [false, true] {
+        let (key, before) = (key(&format!("marked: {marked}")), looks());
+        let led = store.lead(&key, &claim());
+        assert_eq!(looks(), before + 1);
+        if marked {
+            in_progress(other.claim(&key, &Claim { watch: true, ..claim() }));
+        }
+        let before = looks();
+        assert_eq!(store.complete(&key, led.held, b"done", LONG), Settled::Done);
+        assert_eq!(looks(), before + u64::from(marked));
+        assert_eq!(completed(other.claim(&key, &claim())).data(), b"done");
+    }
+}
+
 #[test]
 fn a_frozen_server_is_an_error_at_the_deadline() {
     let server = Server::start();

@@ -45,84 +45,85 @@ fn is_unreadable(world: &World, key: &RecordKey, held: store::Held, why: &str) {
 fn a_corrupt_record_is_an_error_and_can_be_evicted() {
     let world = World::new(&REDIS);
     let mut redis = operator(&world);
-    let fields = [
-        "v", "key", "fp", "state", "token", "epoch", "attempt", "lease", "expires", "keep",
-        "watched",
+    let spoilings: [(&str, isize, &[u8]); 9] = [
+        ("another program's format", 0, b"x"),
+        ("no state", 1, b"X"),
+        ("completed without a response", 1, b"C"),
+        ("neither watched nor not", 2, b"7"),
+        ("a name that is too short", 7, &[0; 4]),
+        ("a name that is too long", 7, &[0xff; 4]),
+        ("a fingerprint that is too long", 11, &[0xff; 4]),
+        ("a rest that isn't there", 15, &[1, 0, 0, 0]),
+        ("an epoch that can't be", 19, &[0xff; 8]),
     ];
-    for field in fields {
-        for value in [None, Some(""), Some("x"), Some("-1"), Some("99999999999999999")] {
-            let may_be_empty = ["key", "fp", "lease", "expires", "keep"].contains(&field);
-            if (value == Some("") && may_be_empty) || (field == "key" && value.is_some()) {
-                continue;
-            }
-            let key = world.key("k");
-            let held = world.store().lead(&key, &claim()).held;
-            let () = match value {
-                None => redis.hdel(name(&key), field).expect("a change"),
-                Some(value) => redis.hset(name(&key), field, value).expect("a change"),
-            };
-            if field == "fp" && value.is_some() {
-                failed(world.store().0.read(&key, soon()));
-            } else {
-                is_unreadable(&world, &key, held, &format!("{field} {value:?}"));
-            }
-            failed(world.store().0.list(&world.scope, None, 10, soon()));
-            assert!(world.store().evict(&key));
-            assert!(world.store().read(&key).is_none());
-        }
+    for (why, offset, bytes) in spoilings {
+        let key = world.key("k");
+        let held = world.store().lead(&key, &claim()).held;
+        let _: usize = redis.setrange(name(&key), offset, bytes).expect("a change");
+        is_unreadable(&world, &key, held, why);
+        failed(world.store().0.list(&world.scope, None, 10, soon()));
+        assert!(world.store().evict(&key));
+        assert!(world.store().read(&key).is_none());
     }
 }
 
 #[test]
-fn a_response_that_lost_a_part_is_never_replayed() {
+fn a_record_that_lost_a_part_or_has_one_more_is_never_taken_for_whole() {
     let world = World::new(&REDIS);
     let mut redis = operator(&world);
-    for (field, value) in [("status", None), ("status", Some("ok")), ("body", None)] {
-        let key = world.key("k");
-        let held = world.store().lead(&key, &claim()).held;
-        assert_eq!(world.store().complete(&key, held, b"", LONG), Settled::Done);
-        let () = match value {
-            None => redis.hdel(name(&key), field).expect("a change"),
-            Some(value) => redis.hset(name(&key), field, value).expect("a change"),
-        };
-        failed(world.store().0.claim(&key, &claim(), soon()));
-        failed(world.store().0.read(&key, soon()));
-        assert!(world.store().evict(&key));
+    let key = world.key("k");
+    let held = world.store().lead(&key, &claim()).held;
+    assert_eq!(world.store().complete(&key, held, b"done", LONG), Settled::Done);
+    let whole: Vec<u8> = redis.get(name(&key)).expect("a string");
+    let parts = (1..whole.len()).map(|len| whole[..len].to_vec());
+    for other in parts.chain([[&whole[..], b"!"].concat()]) {
+        let len = other.len();
+        let () = redis.set(name(&key), other).expect("a change");
+        is_unreadable(&world, &key, held, &format!("{len} of {} bytes", whole.len()));
     }
+    assert!(world.store().evict(&key));
 }
 
 #[test]
 fn what_is_no_record_at_all_is_an_error_and_can_be_evicted() {
     let world = World::new(&REDIS);
+    let mut redis = operator(&world);
     let key = world.key("k");
     let held = world.store().lead(&key, &claim()).held;
-    let () = operator(&world).set(name(&key), "a string").expect("a change");
-    is_unreadable(&world, &key, held, "the type of a string");
+    let () = redis.set(name(&key), "a string").expect("a change");
+    is_unreadable(&world, &key, held, "a string of somebody else's");
+    let () = redis.del(name(&key)).expect("a change");
+    let () = redis.hset(name(&key), "v", 1).expect("a change");
+    is_unreadable(&world, &key, held, "the type of a hash");
     // It has no scope either: nobody's list fails for it.
     assert!(world.store().0.list(&world.scope, None, 10, soon()).expect("a list").is_empty());
     assert!(world.store().evict(&key));
 }
 
 #[test]
-fn a_newer_format_is_not_touched() {
+fn another_format_is_not_touched() {
     let world = World::new(&REDIS);
-    let key = world.key("k");
-    let held = world.store().lead(&key, &claim()).held;
-    let () = operator(&world).hset(name(&key), "v", 2).expect("a change");
-    is_unreadable(&world, &key, held, "format 2");
-    let error = world.store().0.read(&key, soon()).expect_err("an error");
-    assert!(error.to_string().contains("format 2"), "{error}");
-    assert!(world.store().evict(&key));
+    for format in ["1", "3"] {
+        let key = world.key("k");
+        let held = world.store().lead(&key, &claim()).held;
+        let _: usize = operator(&world).setrange(name(&key), 0, format).expect("a change");
+        is_unreadable(&world, &key, held, &format!("format {format}"));
+        let error = world.store().0.read(&key, soon()).expect_err("an error");
+        assert!(error.to_string().contains(&format!("format {format}")), "{error}");
+        assert!(world.store().evict(&key));
+    }
 }
 
 /// #8: keys are compared whole, not by hash alone.
 #[test]
 fn a_record_of_another_key_with_the_same_hash_is_an_error() {
     let world = World::new(&REDIS);
-    for field in ["scope", "key"] {
+    let scope = isize::try_from(world.scope.len()).expect("short");
+    // The length of the scope, the scope, the key.
+    for offset in [63, 67, 67 + scope] {
         let key = world.key("k");
         world.store().lead(&key, &claim());
-        let () = operator(&world).hset(name(&key), field, "other").expect("a change");
+        let _: usize = operator(&world).setrange(name(&key), offset, "o").expect("a change");
         failed(world.store().0.claim(&key, &claim(), soon()));
         failed(world.store().0.read(&key, soon()));
         assert!(world.store().evict(&key));

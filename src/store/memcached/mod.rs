@@ -1,9 +1,14 @@
-//! Records in memcached: read, decide, write on a condition.
+//! Records in memcached: look, decide, write on a condition.
 //!
 //! A record is one item, under `onceflight:` and its id in hexadecimal; what stands in it is in
 //! `item`. Of memcached's commands only two are safe, and nothing else is used to write: `add`, which
 //! fails if there is an item, and `cas`, which fails if it has changed since it was read. Every verb is
-//! a loop: read, decide, write on the condition that nothing has changed meanwhile.
+//! a loop: look, decide, write on the condition that nothing has changed meanwhile.
+//!
+//! The first look is spared where it is known what it would show, and the condition says whether that was
+//! right: a claim takes the key for vacant, and sends its `add` and a look together; a settle begins from
+//! what its claim wrote ([`leads`]). So a claim is one round trip, unless it succeeds another's record, and
+//! the completion one more.
 //!
 //! | step | by |
 //! |-|-|
@@ -16,6 +21,7 @@
 
 mod claim;
 mod item;
+mod leads;
 mod news;
 mod seen;
 mod servers;
@@ -23,14 +29,16 @@ mod wall;
 mod wire;
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::item::{Flaw, Item, span};
+use self::leads::{Lead, Leads};
 use self::news::Watch;
 use self::seen::{Seen, Version};
 use self::servers::Servers;
-use self::wire::{Found, Over};
+use self::wire::Found;
 use super::pool::Failure;
 use super::{
     Claim, Claimed, Held, News, Record, RecordId, RecordKey, RecordState, Release, Response,
@@ -41,8 +49,8 @@ use crate::error::{Error, ErrorKind};
 
 /// Records on one or several memcached servers: for work where doing it twice now and then is no harm.
 ///
-/// It may be used from any thread, and not in the child of a fork. A call costs two round trips, a replay
-/// or a refusal one.
+/// It may be used from any thread, and not in the child of a fork. A new lead's claim costs one round trip
+/// and its completion one; a replay or a refusal one; other calls two.
 ///
 /// # Weaker than other stores
 ///
@@ -67,9 +75,11 @@ use crate::error::{Error, ErrorKind};
 /// (rendezvous hashing; a function that never changes). All processes must name the same servers in the
 /// same words, in any order. A server that is down is an error for the records on it: were they looked
 /// for on another, those that it still has would lead twice. Adding or removing a server moves only the
-/// records that it gets or had; do it when nothing is in progress.
+/// records that it gets or had; do it when nothing is in progress. Servers are connected to directly: behind a
+/// proxy a restart would go unseen, and a lead that it lost might settle another's record.
 pub struct MemcachedStore {
     servers: Servers,
+    leads: Leads,
     seen: Seen,
     watch: Arc<Watch>,
 }
@@ -85,7 +95,8 @@ impl MemcachedStore {
     /// user or a password.
     pub fn open(url: &str) -> Result<Self, Error> {
         let servers = Servers::of(url)?;
-        Ok(Self { servers, seen: Seen::default(), watch: Arc::default() })
+        let (leads, seen) = (Leads::default(), Seen::default());
+        Ok(Self { servers, leads, seen, watch: Arc::default() })
     }
 
     /// At most so many connections to each server (16 unless said); further calls wait their turn.
@@ -95,33 +106,45 @@ impl MemcachedStore {
         self
     }
 
-    /// Reads a record, has `decide` say what follows from it, and writes that if nothing has changed
+    /// Looks at a record, has `decide` say what follows from it, and writes that if nothing has changed
     /// meanwhile; else again. All of it is done twice if a connection turns out to be dead.
     fn turn<T>(
         &self,
         key: &RecordKey,
         deadline: Instant,
+        mut first: First,
         decide: impl Fn(Result<Option<Seeing<'_>>, Error>) -> Result<Turn<T>, Error>,
     ) -> Result<T, Error> {
         let name = format!("onceflight:{}", key.id());
         self.servers.of_record(key.id()).with(deadline, |connection| {
             connection.end_by(deadline);
+            let (mut asked, mut found) = match mem::replace(&mut first, First::Look) {
+                First::Led(lead) if connection.opened <= lead.since => {
+                    (lead.since, Some(lead.found))
+                }
+                First::Vacant => (clock::now(), None),
+                _ => (clock::now(), connection.get(&name)?),
+            };
             loop {
-                let asked = clock::now();
-                let found = connection.get(&name)?;
                 let seeing = match &found {
                     Some(found) => self.see(key, found, asked).map(Some),
                     None => Ok(None),
                 };
-                match decide(seeing).map_err(Failure::Refused)? {
+                let write = match decide(seeing).map_err(Failure::Refused)? {
                     Turn::Answer(answer) => return Ok(answer),
-                    Turn::Write { value, exptime, answer } => {
-                        let over = found.map_or(Over::Nothing, |found| Over::Cas(found.cas));
-                        if connection.put(&name, &value, exptime, over)? {
-                            return Ok(answer);
-                        }
+                    Turn::Write(write) => write,
+                };
+                let Write { value, exptime, token, answer } = write;
+                asked = clock::now();
+                let (written, there) = connection.put(&name, &value, exptime, found.as_ref())?;
+                if written {
+                    // It isn't what was written if somebody was there already, to mark or to evict it.
+                    if let Some(found) = there.filter(|there| there.value == value) {
+                        self.leads.keep(token, Lead { found, since: asked });
                     }
+                    return Ok(answer);
                 }
+                found = there;
             }
         })
     }
@@ -154,7 +177,8 @@ impl MemcachedStore {
         deadline: Instant,
         change: impl Fn(Item<'_>) -> Turn<Settled>,
     ) -> Result<Settled, Error> {
-        self.turn(key, deadline, |seeing| {
+        let first = self.leads.take(held.token).map_or(First::Look, First::Led);
+        let settled = self.turn(key, deadline, first, |seeing| {
             let Some(Seeing { item, .. }) = seeing?.filter(Seeing::exists) else {
                 let gone = goal == RecordState::Released;
                 return Ok(Turn::Answer(if gone { Settled::Done } else { Settled::Stale }));
@@ -169,8 +193,23 @@ impl MemcachedStore {
                 state if state == Some(goal) => Turn::Answer(Settled::Done),
                 _ => Turn::Answer(Settled::Stale),
             })
-        })
+        })?;
+        if settled == Settled::Done {
+            // It is this object's own: nobody here waits for its lease to pass.
+            self.seen.forget(key.id());
+        }
+        Ok(settled)
     }
+}
+
+/// What a turn begins with.
+enum First {
+    /// A look.
+    Look,
+    /// That there is nothing.
+    Vacant,
+    /// What the lead wrote.
+    Led(Lead),
 }
 
 /// A record as it was found.
@@ -193,17 +232,22 @@ impl Seeing<'_> {
 /// What follows from a record as it was found.
 enum Turn<T> {
     Answer(T),
-    /// This, once it is written.
-    Write {
-        value: Vec<u8>,
-        exptime: i32,
-        answer: T,
-    },
+    Write(Write<T>),
+}
+
+/// A record to be written, and what to answer once it is.
+struct Write<T> {
+    value: Vec<u8>,
+    exptime: i32,
+    /// Whose it is then.
+    token: Token,
+    answer: T,
 }
 
 impl<T> Turn<T> {
     fn write(item: &Item<'_>, answer: T) -> Self {
-        Self::Write { value: item.encode(), exptime: item.exptime(), answer }
+        let (value, exptime, token) = (item.encode(), item.exptime(), item.held.token);
+        Self::Write(Write { value, exptime, token, answer })
     }
 }
 
@@ -225,7 +269,10 @@ impl Store for MemcachedStore {
         claim: &Claim<'_>,
         deadline: Instant,
     ) -> Result<Claimed, Error> {
-        let claimed = self.turn(key, deadline, |seeing| Ok(claim::decide(key, claim, seeing?)))?;
+        // Who follows knows that there is something.
+        let first = if claim.following.is_some() { First::Look } else { First::Vacant };
+        let claimed =
+            self.turn(key, deadline, first, |seeing| Ok(claim::decide(key, claim, seeing?)))?;
         if matches!(claimed, Claimed::InProgress { .. }) && claim.watch && claim.following.is_none()
         {
             self.watch.begin();
@@ -308,7 +355,7 @@ impl Store for MemcachedStore {
     }
 
     fn withdraw(&self, key: &RecordKey, token: Token, deadline: Instant) -> Result<(), Error> {
-        let lead = self.turn(key, deadline, |seeing| {
+        let lead = self.turn(key, deadline, First::Look, |seeing| {
             let lead = seeing?.map(|seeing| (seeing.item.attempt, seeing.item.held));
             Ok(Turn::Answer(lead.filter(|(_, held)| held.token == token)))
         })?;
@@ -319,7 +366,7 @@ impl Store for MemcachedStore {
     }
 
     fn forget(&self, key: &RecordKey, deadline: Instant) -> Result<bool, Error> {
-        self.turn(key, deadline, |seeing| {
+        self.turn(key, deadline, First::Look, |seeing| {
             let Some(seeing) = seeing?.filter(Seeing::exists) else {
                 return Ok(Turn::Answer(false));
             };
@@ -331,7 +378,7 @@ impl Store for MemcachedStore {
     }
 
     fn read(&self, key: &RecordKey, deadline: Instant) -> Result<Option<Record>, Error> {
-        self.turn(key, deadline, |seeing| {
+        self.turn(key, deadline, First::Look, |seeing| {
             let live = seeing?.filter(|seeing| !seeing.is_expired());
             Ok(Turn::Answer(live.and_then(|Seeing { item, unchanged }| {
                 Some(Record {
@@ -367,7 +414,7 @@ impl Store for MemcachedStore {
 
     /// Whatever stands there, readable or not.
     fn evict(&self, key: &RecordKey, deadline: Instant) -> Result<bool, Error> {
-        self.turn(key, deadline, |seeing| {
+        self.turn(key, deadline, First::Look, |seeing| {
             let held = match seeing {
                 Ok(seeing) => seeing.filter(Seeing::exists).map(|seeing| seeing.item.held),
                 Err(_) => Some(Held { token: Token::NOBODY, epoch: wall::now() }),

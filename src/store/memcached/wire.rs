@@ -1,19 +1,21 @@
 //! A connection to one server, and the three commands of memcached's text protocol that are needed.
 //!
-//! Each call has a deadline, whatever the server does: every read and write is given what is left of
-//! it. A connection that was cut off in the middle of an answer is [`Failure::Broken`], and so is one
-//! whose answer isn't understood: what comes next on it could be taken for something else.
+//! Each call has a deadline, whatever the server does. A connection that was cut off in the middle of an
+//! answer is [`Failure::Broken`], and so is one whose answer isn't understood: what comes next on it
+//! could be taken for something else.
 //!
 //! Why no client library: those that were read connect without a time limit or can't be told one a
-//! call. And the newer `ms` command, which they prefer, drops the item that it was to replace if the
-//! new one is too large for the server: a record in progress would vanish. `cas` leaves it.
+//! call. And the newer `ms` command, which they prefer, drops the item that is there if the new one is
+//! too large for the server, whatever its mode: a record in progress would vanish. `add` and `cas` leave
+//! it. (`ms` could tell the number of the version that it wrote; `gets`, sent with the `add`, does too.)
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::clock::{self, Moment};
 use crate::error::{Error, ErrorKind};
 use crate::store::pool::Failure;
+use crate::store::stream::Stream;
 
 /// More than memcached takes as an item under any setting.
 const LARGEST: usize = 1 << 30;
@@ -22,7 +24,9 @@ const LONGEST_LINE: u64 = 2048;
 
 pub(super) struct Connection {
     server: Box<str>,
-    line: BufReader<Line>,
+    line: BufReader<Stream>,
+    /// From when on it has surely been to one and the same process.
+    pub opened: Moment,
 }
 
 /// What is stored under a key, and the number of that version.
@@ -31,43 +35,66 @@ pub(super) struct Found {
     pub cas: u64,
 }
 
-/// Which versions a write may replace.
-#[derive(Clone, Copy)]
-pub(super) enum Over {
-    Nothing,
-    /// This one only.
-    Cas(u64),
-}
-
 impl Connection {
     /// Connects to `server`, a host and a port.
     pub fn open(server: &str, deadline: Instant) -> Result<Self, Error> {
-        let connect = || {
-            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for address in server.to_socket_addrs()? {
-                match TcpStream::connect_timeout(&address, left(deadline)?) {
-                    Ok(stream) => return stream.set_nodelay(true).map(|()| stream),
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
-        };
-        match connect() {
-            Ok(stream) => {
-                let line = BufReader::new(Line { stream, deadline });
-                Ok(Self { server: server.into(), line })
-            }
-            Err(error) => Err(failed(server, &error)),
-        }
+        let stream = Stream::connect(server, deadline).map_err(|error| failed(server, &error))?;
+        let line = BufReader::new(stream);
+        Ok(Self { server: server.into(), line, opened: clock::now() })
     }
 
     /// From now on, until when every call must have ended.
     pub fn end_by(&mut self, deadline: Instant) {
-        self.line.get_mut().deadline = deadline;
+        self.line.get_mut().end_by(deadline);
     }
 
     pub fn get(&mut self, key: &str) -> Result<Option<Found>, Failure> {
         self.send(&[format!("gets {key}\r\n").as_bytes()])?;
+        self.read_found(key)
+    }
+
+    /// Writes over what was found, if that is still there; or where nothing was, if still nothing is.
+    ///
+    /// Answers whether it was written, and what is there now: the latter not where it was written over
+    /// another. It is one round trip, but for a second one where another isn't there any more.
+    ///
+    /// # Errors
+    /// [`TooLarge`](ErrorKind::TooLarge): nothing has changed.
+    pub fn put(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        exptime: i32,
+        over: Option<&Found>,
+    ) -> Result<(bool, Option<Found>), Failure> {
+        let len = value.len();
+        if len > LARGEST {
+            return Err(Failure::Refused(self.too_large(len)));
+        }
+        if let Some(Found { cas, .. }) = over {
+            let command = format!("cas {key} 0 {exptime} {len} {cas}\r\n");
+            self.send(&[command.as_bytes(), value, b"\r\n"])?;
+            return if self.read_put(len)? {
+                Ok((true, None))
+            } else {
+                Ok((false, self.get(key)?))
+            };
+        }
+        let add = format!("add {key} 0 {exptime} {len}\r\n");
+        let gets = format!("\r\ngets {key}\r\n");
+        self.send(&[add.as_bytes(), value, gets.as_bytes()])?;
+        let added = match self.read_put(len) {
+            Err(Failure::Broken(error)) => return Err(Failure::Broken(error)),
+            added => added,
+        };
+        match self.read_found(key)? {
+            None => Ok((added?, None)),
+            // Refused for want of room: what is there has it.
+            found => Ok((added.unwrap_or(false), found)),
+        }
+    }
+
+    fn read_found(&mut self, key: &str) -> Result<Option<Found>, Failure> {
         let first = self.read_line()?;
         if first == "END" {
             return Ok(None);
@@ -92,26 +119,7 @@ impl Connection {
         Ok(Some(Found { value, cas }))
     }
 
-    /// Writes if what is there is what may be replaced. Answers whether it was.
-    ///
-    /// # Errors
-    /// [`TooLarge`](ErrorKind::TooLarge): nothing has changed.
-    pub fn put(
-        &mut self,
-        key: &str,
-        value: &[u8],
-        exptime: i32,
-        over: Over,
-    ) -> Result<bool, Failure> {
-        let len = value.len();
-        if len > LARGEST {
-            return Err(Failure::Refused(self.too_large(len)));
-        }
-        let command = match over {
-            Over::Nothing => format!("add {key} 0 {exptime} {len}\r\n"),
-            Over::Cas(cas) => format!("cas {key} 0 {exptime} {len} {cas}\r\n"),
-        };
-        self.send(&[command.as_bytes(), value, b"\r\n"])?;
+    fn read_put(&mut self, len: usize) -> Result<bool, Failure> {
         match &*self.read_line()? {
             "STORED" => Ok(true),
             "NOT_STORED" | "EXISTS" | "NOT_FOUND" => Ok(false),
@@ -184,34 +192,4 @@ fn failed(server: &str, error: &io::Error) -> Error {
         _ => format!("memcached at {server}: {error}"),
     };
     Error::store(detail)
-}
-
-/// What is left of a call's time; none is an error, since a socket takes zero for endless.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// A stream whose reads and writes all end by the deadline.
-struct Line {
-    stream: TcpStream,
-    deadline: Instant,
-}
-
-impl Read for Line {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Line {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
-        self.stream.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -3,32 +3,26 @@
 //!
 //! The crate's own connection has a time-out for each read; a server that stops in the middle of a
 //! reply, or trickles, would be given it again and again. So the crate packs and parses, and the
-//! socket is ours: before each read and write it is told what is left. (A name's look-up is the
-//! system's, and takes as long as that allows; an address needs none.)
+//! socket is ours.
 //!
 //! After an error nobody knows what is on its way: the connection is of no use any more.
 
-use std::io::{self, Read, Write};
-use std::mem;
-use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::time::Instant;
 
 use redis::{Cmd, InfoDict, Parser, RedisResult, ServerError, Value};
 
 use super::url::{Address, Settings};
 use crate::error::Error;
-use crate::fork;
+use crate::store::stream::Stream;
 
 /// A value, or that the server refused.
 pub(super) type Reply = Result<Value, ServerError>;
 
 pub(super) struct Connection {
-    /// Counted, so that the child of a fork can leave it open: it keeps a count for ever.
-    stream: Arc<TcpStream>,
+    stream: Stream,
     /// Has what of a reply came before a deadline: the rest may be waited for later.
     parser: Parser,
-    generation: u64,
 }
 
 impl Connection {
@@ -38,9 +32,11 @@ impl Connection {
         settings: &Settings,
         deadline: Instant,
     ) -> Result<Self, Error> {
-        let mut connection = Self::connect(address, deadline).map_err(|error| {
-            Error::store(format!("Redis at {address} can't be reached: {error}"))
-        })?;
+        let stream = Stream::connect((&*address.host, address.port), deadline);
+        let mut connection =
+            stream.map(|stream| Self { stream, parser: Parser::new() }).map_err(|error| {
+                Error::store(format!("Redis at {address} can't be reached: {error}"))
+            })?;
         let mut ask = |command: &Cmd| {
             connection.call(command, deadline).map_err(|error| lost(address, &error))
         };
@@ -71,21 +67,6 @@ impl Connection {
         Ok(connection)
     }
 
-    fn connect(address: &Address, deadline: Instant) -> io::Result<Self> {
-        let mut error = io::Error::from(io::ErrorKind::NotFound);
-        for at in (&*address.host, address.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&at, left(deadline)?) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    let (stream, parser) = (Arc::new(stream), Parser::new());
-                    return Ok(Self { stream, parser, generation: fork::enrol() });
-                }
-                Err(other) => error = other,
-            }
-        }
-        Err(error)
-    }
-
     /// Sends a command and waits for its reply.
     pub(super) fn call(&mut self, command: &Cmd, deadline: Instant) -> RedisResult<Reply> {
         self.send(&command.get_packed_command(), deadline)?;
@@ -94,60 +75,17 @@ impl Connection {
 
     /// Sends packed commands. Each will have its reply, in their order.
     pub(super) fn send(&mut self, packed: &[u8], deadline: Instant) -> RedisResult<()> {
-        Ok(Until { stream: &self.stream, deadline }.write_all(packed)?)
+        self.stream.end_by(deadline);
+        Ok(self.stream.write_all(packed)?)
     }
 
     /// Waits for the next reply.
     pub(super) fn receive(&mut self, deadline: Instant) -> RedisResult<Reply> {
-        match self.parser.parse_value(Until { stream: &self.stream, deadline })? {
+        self.stream.end_by(deadline);
+        match self.parser.parse_value(&mut self.stream)? {
             Value::ServerError(refusal) => Ok(Err(refusal)),
             value => Ok(Ok(value)),
         }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if fork::generation() != self.generation {
-            mem::forget(Arc::clone(&self.stream));
-        }
-    }
-}
-
-/// The socket, with a deadline.
-struct Until<'a> {
-    stream: &'a TcpStream,
-    deadline: Instant,
-}
-
-impl Read for Until<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            self.stream.set_read_timeout(Some(left(self.deadline)?))?;
-            match self.stream.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-}
-
-impl Write for Until<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
-        self.stream.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What is left until the deadline: never nothing, which a socket would take for no limit.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(left),
     }
 }
 

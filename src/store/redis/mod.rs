@@ -3,23 +3,27 @@
 //! Each verb is one script, which the server runs as one atomic step, and one round trip: a claim, a
 //! replay, a settle. Times are the server's own clock.
 //!
-//! A record is a hash under `onceflight:{7f}:7f2a…`: the record's id in hexadecimal digits, the first
+//! A record is a string under `onceflight:{7f}:7f2a…`: the record's id in hexadecimal digits, the first
 //! two of which also say in which of 256 partitions it stands, and are the hash tag of a cluster. Beside
 //! them is `onceflight:{7f}:epoch`, the last epoch of the partition's records, which stays for ever.
 //!
-//! | field | type | meaning |
-//! |-|-|-|
-//! | `v` | number | the format: 1 |
-//! | `scope`, `key` | bytes | whose record it is |
-//! | `fp` | bytes | `=` and the fingerprint; empty: there is none |
-//! | `state` | text | `in_progress`, `completed` or `released` |
-//! | `token`, `epoch`, `attempt` | 16 bytes, numbers | the last lead |
-//! | `lease` | µs since 1970 | until when no other may lead; empty: no lease. Abandoned: when that was |
-//! | `keep` | µs | how long past its lease a lead is remembered; empty: for ever |
-//! | `expires` | µs since 1970 | when it counts as gone; empty: not by itself |
-//! | `watched` | 0, 1 | whether somebody waits elsewhere |
-//! | `status`, `body` | number, bytes | only in completed records |
-//! | `checkpoint` | bytes | only if there is one |
+//! | bytes | meaning |
+//! |-|-|
+//! | 1 | the format: `2` (1 was a hash) |
+//! | 1 | the state: `P` in progress, `C` completed, `R` released |
+//! | 1 | `1` if somebody waits elsewhere, else `0` |
+//! | 4 | status of the response |
+//! | 4, 4, 4 | the lengths of the last three parts; of the rest -1 if there is none |
+//! | 8 | epoch of the last lead |
+//! | 16 | its token |
+//! | 4 | its attempt |
+//! | 8 | until when no other may lead, in µs since 1970; -1: no lease. Abandoned: when that was |
+//! | 8 | how long past its lease a lead is remembered, in µs; -1: for ever |
+//! | n | whose record it is: the length of the scope in 4 bytes, the scope, the key |
+//! | n | `=` and the fingerprint; empty: there is none |
+//! | n | the rest: of completed records the response's bytes, of others the checkpoint |
+//!
+//! Numbers are little-endian. When a record expires, the server says: it drops it 10 s later.
 //!
 //! | step | script | when | leads to |
 //! |-|-|-|-|
@@ -30,10 +34,13 @@
 //! | forget | `forget.lua` | not `in_progress` | none |
 //! | evict | `evict.lua` | always | none |
 //!
+//! Why a string, and not a hash with a field for each part: what a lead costs the server is the number of
+//! its commands and of the parts that they name, and a leader's claim is four commands now, its completion
+//! two.
+//!
 //! An epoch is the partition's last one + 1, or the server's clock in µs if that is higher: so it grows
-//! even where the counter was lost. Redis itself drops a record 10 s after it has expired, and no
-//! other. News of a record that somebody waits for is its id, published on `onceflight:0:settled` (0 is the
-//! database).
+//! even where the counter was lost. News of a record that somebody waits for is its id, published on
+//! `onceflight:0:settled` (0 is the database).
 //!
 //! # What is weaker than in a database
 //!
@@ -67,14 +74,16 @@ use self::servers::Servers;
 use self::url::Settings;
 use super::pool::MAX_CONNECTIONS;
 use super::{
-    Claim, Claimed, Held, News, Record, RecordId, RecordKey, Release, Response, Settled, Store,
-    Token,
+    Claim, Claimed, GRACE, Held, News, Record, RecordId, RecordKey, Release, Response, Settled,
+    Store, Token,
 };
 use crate::error::{Error, ErrorKind};
 use crate::fork;
 
 /// So long `open` waits for a server.
 const OPENING: Duration = Duration::from_secs(5);
+/// Some 70 years, in microseconds: sums must stay below 2^53, where the scripts' numbers are exact.
+const AGES: u128 = 1 << 51;
 /// The longest value that a server takes is 512 MiB (`proto-max-bulk-len`).
 const MAX_BYTES: usize = 512 << 20;
 
@@ -130,7 +139,7 @@ impl RedisStore {
     fn new(settings: Settings, max_connections: usize) -> Self {
         let channel = format!("{}:{}:settled", settings.prefix, settings.login.db());
         let servers = Servers::new(settings, max_connections);
-        Self { servers, scripts: Scripts::new(), channel, generation: fork::enrol() }
+        Self { servers, scripts: Scripts::new(&channel), channel, generation: fork::enrol() }
     }
 
     fn check_fork(&self) -> Result<(), Error> {
@@ -166,8 +175,8 @@ impl RedisStore {
         args: &[&[u8]],
         deadline: Instant,
     ) -> Result<Settled, Error> {
-        let epoch = held.epoch.to_string();
-        let args = [&[&held.token.0, epoch.as_bytes()], args].concat();
+        let lead = [&held.epoch.to_le_bytes()[..], &held.token.0].concat();
+        let args = [&[&*lead], args].concat();
         reply::settled(key.id(), self.run(script, key.id(), &args, deadline)?)
     }
 
@@ -189,16 +198,18 @@ impl Store for RedisStore {
         claim: &Claim<'_>,
         deadline: Instant,
     ) -> Result<Claimed, Error> {
-        let fingerprint = reply::fingerprint(claim.fingerprint);
+        let (name, fingerprint) = (reply::name(key), reply::fingerprint(claim.fingerprint));
         let (lease, keep) = (span(claim.lease), span(claim.keep));
+        let ends = claim.lease.zip(claim.keep).map(|(lease, keep)| lease.saturating_add(keep));
+        let lasts = ends.map_or_else(String::new, lasts);
         let following = claim.following.map_or_else(String::new, |epoch| epoch.to_string());
         let args = [
-            key.scope(),
-            key.key(),
-            &claim.token.0,
+            &*name,
             &fingerprint,
+            &claim.token.0,
             lease.as_bytes(),
             keep.as_bytes(),
+            lasts.as_bytes(),
             flag(claim.take_over),
             flag(claim.watch),
             following.as_bytes(),
@@ -237,9 +248,8 @@ impl Store for RedisStore {
     ) -> Result<Settled, Error> {
         check_len(response.data())?;
         let status = response.status().to_string();
-        // Rounded down: nothing is replayed past its ttl.
-        let ttl = reply::micros(ttl.as_micros());
-        let args = [status.as_bytes(), response.data(), ttl.as_bytes(), self.channel.as_bytes()];
+        let lasts = lasts(ttl);
+        let args = [status.as_bytes(), response.data(), lasts.as_bytes()];
         self.settle(&self.scripts.complete, key, held, &args, deadline)
     }
 
@@ -254,13 +264,14 @@ impl Store for RedisStore {
             Release::Cancel { successor, keep } => (b"cancel", successor, keep),
             Release::Abandon => (b"abandon", false, Duration::ZERO),
         };
-        let keep = reply::micros(keep.as_micros());
-        let args = [how, flag(successor), keep.as_bytes(), self.channel.as_bytes()];
+        let lasts = lasts(keep);
+        let args = [how, flag(successor), lasts.as_bytes()];
         self.settle(&self.scripts.release, key, held, &args, deadline)
     }
 
     fn withdraw(&self, key: &RecordKey, token: Token, deadline: Instant) -> Result<(), Error> {
-        let args: [&[u8]; 6] = [&token.0, b"", b"cancel", b"0", b"0", self.channel.as_bytes()];
+        let lasts = lasts(Duration::ZERO);
+        let args = [&token.0[..], b"cancel", flag(false), lasts.as_bytes()];
         let answer = self.run(&self.scripts.release, key.id(), &args, deadline)?;
         reply::settled(key.id(), answer).map(|_| ())
     }
@@ -291,8 +302,7 @@ impl Store for RedisStore {
     }
 
     fn evict(&self, key: &RecordKey, deadline: Instant) -> Result<bool, Error> {
-        let args = [self.channel.as_bytes()];
-        reply::existed(key.id(), self.run(&self.scripts.evict, key.id(), &args, deadline)?)
+        reply::existed(key.id(), self.run(&self.scripts.evict, key.id(), &[], deadline)?)
     }
 
     /// Nothing to do: Redis drops expired records by itself.
@@ -315,9 +325,15 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// A lease or how long it is remembered. Rounded up: it isn't over before it is.
+/// A lease or how long it is remembered, in microseconds. Rounded up: it isn't over before it is.
 fn span(time: Option<Duration>) -> String {
-    time.map_or_else(String::new, |time| reply::micros(time.as_nanos().div_ceil(1000)))
+    time.map_or_else(|| "-1".into(), |time| time.as_nanos().div_ceil(1000).min(AGES).to_string())
+}
+
+/// For how many milliseconds the server keeps what expires so soon. Rounded down: nothing is replayed
+/// past its ttl.
+fn lasts(time: Duration) -> String {
+    (time.as_millis().min(AGES / 1000) + GRACE.as_millis()).to_string()
 }
 
 fn flag(on: bool) -> &'static [u8] {

@@ -11,6 +11,11 @@ use crate::store::{Claimed, Grant, Record, RecordId, RecordKey, RecordState, Res
 
 /// The answer of `claim.lua`.
 pub(super) fn claimed(key: &RecordKey, answer: Value) -> Result<Claimed, Error> {
+    if let Value::Int(below_zero @ ..=-1) = answer {
+        let epoch = below_zero.unsigned_abs();
+        let grant = Grant { epoch, attempt: 1, checkpoint: None, taken_over: false };
+        return Ok(Claimed::Lead(grant));
+    }
     let mut fields = Fields::of(key.id(), answer)?;
     Ok(match fields.next::<String>()?.as_str() {
         "lead" => Claimed::Lead(Grant {
@@ -20,13 +25,15 @@ pub(super) fn claimed(key: &RecordKey, answer: Value) -> Result<Claimed, Error> 
             taken_over: fields.next()?,
         }),
         "completed" => Claimed::Completed(fields.response()?),
-        "in_progress" => {
-            Claimed::InProgress { epoch: fields.number()?, lease_left: fields.micros()? }
-        }
+        "in_progress" => Claimed::InProgress {
+            epoch: fields.number()?,
+            lease_left: fields.time(Duration::from_micros)?,
+        },
         "mismatch" => Claimed::Mismatch,
         "unknown" => Claimed::Unknown,
         "other" => {
-            key.check(&fields.next::<Vec<u8>>()?, &fields.next::<Vec<u8>>()?)?;
+            let (scope, other) = fields.name()?;
+            key.check(&scope, &other)?;
             return Err(unreadable(key.id()));
         }
         _ => return Err(unreadable(key.id())),
@@ -48,33 +55,35 @@ pub(super) fn record(id: RecordId, answer: Value, whole: bool) -> Result<Option<
         return Ok(None);
     }
     let mut fields = Fields::of(id, answer)?;
-    let key = RecordKey::new(fields.next::<Vec<u8>>()?, fields.next::<Vec<u8>>()?)?;
+    let (scope, key) = fields.name()?;
+    let key = RecordKey::new(scope, key)?;
     let fingerprint = match fields.next::<Vec<u8>>()?.split_first() {
         None => None,
         Some((b'=', fingerprint)) => Some(fingerprint.into()),
         Some(_) => return Err(unreadable(id)),
     };
     let state = match fields.next::<String>()?.as_str() {
-        "in_progress" => RecordState::InProgress,
-        "completed" => RecordState::Completed,
-        "released" => RecordState::Released,
+        "P" => RecordState::InProgress,
+        "C" => RecordState::Completed,
+        "R" => RecordState::Released,
         _ => return Err(unreadable(id)),
     };
-    Ok(Some(Record {
+    let mut record = Record {
         key,
         state,
         fingerprint,
         epoch: fields.number()?,
         attempt: fields.number()?,
-        lease_left: fields.micros()?,
-        expires_in: fields.micros()?,
-        checkpoint: fields.bytes()?,
-        response: if whole && state == RecordState::Completed {
-            Some(fields.response()?)
-        } else {
-            None
-        },
-    }))
+        lease_left: fields.time(Duration::from_micros)?,
+        expires_in: fields.time(Duration::from_millis)?,
+        checkpoint: None,
+        response: None,
+    };
+    match state {
+        RecordState::Completed if whole => record.response = Some(fields.response()?),
+        _ => (_, record.checkpoint) = (fields.number::<i32>()?, fields.bytes()?),
+    }
+    Ok(Some(record))
 }
 
 /// The answer of scripts that say whether there was one, or how many.
@@ -87,7 +96,7 @@ pub(super) fn refusal(id: RecordId, refusal: &ServerError) -> Error {
     let details = refusal.details().unwrap_or_default();
     if refusal.code() == "FORMAT" {
         return Error::store(format!(
-            "record {id} has format {details}, which is newer than this library: update it here too"
+            "record {id} has format {details}, which this library doesn't know: use one version everywhere"
         ));
     }
     corrupt(id, details)
@@ -98,10 +107,15 @@ pub(super) fn fingerprint(fingerprint: Option<&[u8]>) -> Vec<u8> {
     fingerprint.map_or_else(Vec::new, |bytes| [b"=", bytes].concat())
 }
 
-/// A number of microseconds as the scripts take it. Short of some 70 years, for sums must stay
-/// below 2^53, where the scripts' numbers are exact.
-pub(super) fn micros(micros: u128) -> String {
-    micros.min(1 << 51).to_string()
+/// Whose record it is, as it is stored: the length of the scope, the scope, the key.
+pub(super) fn name(key: &RecordKey) -> Vec<u8> {
+    [&scope(key.scope())[..], key.key()].concat()
+}
+
+/// What the names of a scope begin with.
+pub(super) fn scope(scope: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(scope.len()).unwrap_or(u32::MAX); // which no record has
+    [&len.to_le_bytes(), scope].concat()
 }
 
 /// What is left of an answer that is an array.
@@ -125,9 +139,20 @@ impl Fields {
         T::try_from(self.next()?).map_err(|_| unreadable(self.id))
     }
 
-    fn micros(&mut self) -> Result<Option<Duration>, Error> {
-        let micros = self.next::<Option<i64>>()?.map(u64::try_from).transpose();
-        Ok(micros.map_err(|_| unreadable(self.id))?.map(Duration::from_micros))
+    /// A duration, or none.
+    fn time(&mut self, unit: fn(u64) -> Duration) -> Result<Option<Duration>, Error> {
+        let time = self.next::<Option<i64>>()?.map(u64::try_from).transpose();
+        Ok(time.map_err(|_| unreadable(self.id))?.map(unit))
+    }
+
+    /// Scope and key.
+    fn name(&mut self) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let name = self.next::<Vec<u8>>()?;
+        let parts = name.split_first_chunk().and_then(|(len, rest)| {
+            rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)
+        });
+        let (scope, key) = parts.ok_or_else(|| unreadable(self.id))?;
+        Ok((scope.into(), key.into()))
     }
 
     /// Nothing isn't the same as no bytes.
@@ -174,6 +199,7 @@ mod tests {
             Value::Nil,
             Value::Okay,
             one(),
+            Value::Int(0),
             Value::Array(vec![]),
             Value::Array(vec![Value::Nil]),
             Value::Array(vec![text("lead")]),
@@ -194,6 +220,14 @@ mod tests {
             }
             assert!(settled(key().id(), answer.clone()).is_err(), "{answer:?}");
         }
+    }
+
+    #[test]
+    fn a_number_below_zero_is_the_first_lead_of_a_flight() {
+        let Ok(Claimed::Lead(grant)) = claimed(&key(), Value::Int(-7)) else { panic!() };
+        assert_eq!((grant.epoch, grant.attempt, grant.taken_over), (7, 1, false));
+        assert!(settled(key().id(), Value::Int(-7)).is_err());
+        assert!(record(key().id(), Value::Int(-7), true).is_err());
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use redis::{Cmd, Value, from_redis_value};
 
-use super::RedisStore;
 use super::connection::{Reply, refused};
+use super::script::HEAD;
 use super::servers::Server;
+use super::{RedisStore, reply};
 use crate::error::Error;
 use crate::store::{Record, RecordId};
 
@@ -79,7 +80,8 @@ fn ids_of_scope(
     let id = |name: &String| name.rsplit(':').next()?.parse::<RecordId>().ok();
     let (names, ids): (Vec<_>, Vec<_>) =
         names.iter().filter_map(|name| Some((name, id(name)?))).unzip();
-    let asks: Vec<Cmd> = names.into_iter().map(|name| get_scope(name)).collect();
+    let scope = reply::scope(scope);
+    let asks: Vec<Cmd> = names.into_iter().map(|name| get_scope(name, scope.len())).collect();
     let scopes = server.call_all(&asks.iter().collect::<Vec<_>>(), deadline)?;
     let fits = |reply: Reply| match reply {
         Ok(Value::BulkString(other)) => other == scope,
@@ -89,8 +91,9 @@ fn ids_of_scope(
     Ok(ids.into_iter().zip(scopes).filter_map(|(id, reply)| fits(reply).then_some(id)).collect())
 }
 
-fn get_scope(name: &str) -> Cmd {
-    let mut get = redis::cmd("HGET");
-    get.arg(name).arg("scope");
+/// Of a record, what a scope of that length would be in.
+fn get_scope(name: &str, len: usize) -> Cmd {
+    let mut get = redis::cmd("GETRANGE");
+    get.arg(name).arg(HEAD).arg(HEAD + len - 1);
     get
 }

@@ -2,7 +2,12 @@
 
 use redis::{Cmd, Script as Hashed};
 
-use crate::store::GRACE;
+use crate::store::{GRACE, Token};
+
+/// What a record begins with.
+const FORMAT: char = '2';
+/// How long it is without its last three parts: the first of them tells whose it is.
+pub(super) const HEAD: usize = 63;
 
 /// A script is sent by its hash, and as a whole when the server doesn't know it yet.
 pub(super) struct Script {
@@ -26,10 +31,15 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new() -> Self {
-        let grace = GRACE.as_millis();
+    /// Of which the news go to a channel.
+    pub(super) fn new(channel: &str) -> Self {
+        let (grace, nobody) = (GRACE.as_millis(), r"\0".repeat(Token::NOBODY.0.len()));
+        let constants = format!(
+            "local FORMAT, HEAD, GRACE = '{FORMAT}', {HEAD}, {grace}\n\
+             local CHANNEL, NOBODY = '{channel}', '{nobody}'\n"
+        );
         let record = include_str!("lua/record.lua");
-        let verb = |verb: &str| Script::new(format!("local GRACE = {grace}\n{record}\n{verb}"), 1);
+        let verb = |verb: &str| Script::new([&*constants, record, verb].concat(), 1);
         Self {
             claim: Script { keys: 2, ..verb(include_str!("lua/claim.lua")) },
             renew: verb(include_str!("lua/renew.lua")),
@@ -37,7 +47,7 @@ impl Scripts {
             complete: verb(include_str!("lua/complete.lua")),
             release: verb(include_str!("lua/release.lua")),
             forget: verb(include_str!("lua/forget.lua")),
-            evict: Script::new(include_str!("lua/evict.lua").to_owned(), 1),
+            evict: Script::new([&constants, include_str!("lua/evict.lua")].concat(), 1),
             read: verb(include_str!("lua/read.lua")),
         }
     }

@@ -1,7 +1,8 @@
-local token, epoch, checkpoint = unpack(ARGV)
+local lead, checkpoint = unpack(ARGV)
 
-if not led_by(token, epoch) then
+if state ~= 'P' or held ~= lead then
   return 'stale'
 end
-redis.call('HSET', KEYS[1], 'checkpoint', checkpoint)
+local record = sub(found, 1, 15) .. struct.pack('<i4', #checkpoint) .. sub(found, 20, HEAD + names + prints) .. checkpoint
+redis.call('SET', KEYS[1], record, 'KEEPTTL')
 return 'done'

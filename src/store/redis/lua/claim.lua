@@ -1,58 +1,73 @@
 -- KEYS: the record, the counter of epochs of its partition
 -- A look at the cases in the order of MemoryStore::claim.
 
-local scope, key, token, fp, lease, keep, take_over, watch, following = unpack(ARGV)
+local name, print, token, lease, keep, lasts, take_over, watch, following = unpack(ARGV)
 
-local function grant()
-  local last = tonumber(redis.call('GET', KEYS[2]) or 0)
-  if not last then
-    return redis.error_reply('CORRUPT counter of epochs')
+-- What the new lead goes on from.
+local attempt, rest, same, expired
+local lost = 0
+
+if found then
+  local other = sub(found, HEAD + 1, HEAD + names)
+  if other ~= name then
+    return {'other', other}
   end
-  -- The clock: so that epochs don't go back where the counter was lost. The record's: likewise.
-  local epoch = math.max(last + 1, now, row and row.epoch + 1 or 0)
-  -- What goes on is the same flight's; anything else is forgotten.
-  local goes_on = row and not expired and row.state ~= 'completed' and row.fp == fp
-  local attempt = goes_on and math.min(row.attempt + 1, 4294967295) or 1
-  local checkpoint = goes_on and redis.call('HGET', KEYS[1], 'checkpoint') or false
-  local ends, expires = lease_from_now(tonumber(lease), tonumber(keep))
+  attempt = struct.unpack('<I4', found, 44)
+  same = sub(found, HEAD + names + 1, HEAD + names + prints) == print
+  rest = rests >= 0 and sub(found, HEAD + names + prints + 1)
+  if state == 'P' and sub(held, 9) == token then -- sent again: the first answer was lost
+    return {'lead', epoch, attempt, rest, 0}
+  end
+  local left = redis.call('PTTL', KEYS[1])
+  expired = left >= 0 and left <= GRACE
+  local follows = following ~= '' and epoch >= tonumber(following)
+  if state == 'C' and same and (follows or not expired) then
+    return {'completed', status, rest}
+  end
+end
 
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+if found and not expired then
+  if not same and (state ~= 'R' or rest) then
+    return {'mismatch'}
+  end
+  local ends = struct.unpack('<i8', found, 48)
+  if state == 'P' and (ends < 0 or ends > now) then
+    if watch == '1' and watched == '0' then
+      redis.call('SETRANGE', KEYS[1], 2, '1')
+    end
+    return {'in_progress', epoch, ends >= 0 and ends - now}
+  end
+  if state == 'P' and take_over ~= '1' then
+    return {'unknown'}
+  end
+end
+
+-- What goes on is the same flight's; anything else is forgotten.
+if same and not expired then
+  attempt = math.min(attempt + 1, 4294967295)
+  lost = state == 'P' and 1 or 0
+else
+  attempt, rest = 1, false
+end
+-- The clock: so that epochs don't go back where the counter was lost. The record's: likewise.
+epoch = math.max(now, epoch and epoch + 1 or 0)
+local last = tonumber(redis.call('GETSET', KEYS[2], epoch)) or 0
+if last >= epoch then
+  epoch = last + 1
   redis.call('SET', KEYS[2], epoch)
-  if row and not goes_on then
-    redis.call('DEL', KEYS[1])
-  end
-  redis.call('HSET', KEYS[1], 'v', 1, 'scope', scope, 'key', key, 'fp', fp, 'state', 'in_progress', 'token', token,
-    'epoch', epoch, 'attempt', attempt, 'lease', ends or '', 'expires', expires or '', 'keep', keep, 'watched', 0)
-  drop_after(expires)
-  return {'lead', epoch, attempt, checkpoint, goes_on and row.state == 'in_progress' and 1 or 0}
 end
-
-if not row then
-  return grant()
+lease = tonumber(lease)
+local record = struct.pack('<c3i4I4I4i4I8c16I4i8i8', FORMAT .. 'P0', 0, #name, #print, rest and #rest or -1, epoch, token,
+  attempt, lease < 0 and -1 or now + lease, keep) .. name .. print .. (rest or '')
+if lasts == '' then
+  redis.call('SET', KEYS[1], record)
+else
+  redis.call('SET', KEYS[1], record, 'PX', lasts)
 end
-if row.scope ~= scope or row.key ~= key then
-  return {'other', row.scope, row.key}
+if attempt == 1 then -- nothing else is to be said, and an array would cost as much as two commands
+  return -epoch -- no other script answers so
 end
-if row.state == 'in_progress' and row.token == token then -- sent again: the first answer was lost
-  return {'lead', tonumber(row.epoch), row.attempt, redis.call('HGET', KEYS[1], 'checkpoint'), 0}
-end
-local same = row.fp == fp
-local follows = following ~= '' and tonumber(row.epoch) >= tonumber(following)
-if row.state == 'completed' and same and (follows or not expired) then
-  return {'completed', unpack(redis.call('HMGET', KEYS[1], 'status', 'body'))}
-end
-if expired then
-  return grant()
-end
-if not same and (row.state ~= 'released' or redis.call('HEXISTS', KEYS[1], 'checkpoint') == 1) then
-  return {'mismatch'}
-end
-if row.state == 'in_progress' and (not row.lease or row.lease > now) then
-  if watch == '1' and not row.watched then
-    redis.call('HSET', KEYS[1], 'watched', 1)
-  end
-  return {'in_progress', tonumber(row.epoch), row.lease and row.lease - now or false}
-end
-if row.state == 'in_progress' and take_over ~= '1' then
-  return {'unknown'}
-end
-return grant()
+return {'lead', epoch, attempt, rest, lost}

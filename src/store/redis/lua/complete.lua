@@ -1,14 +1,11 @@
-local token, epoch, status, body, ttl, channel = unpack(ARGV)
+local lead, status, body, lasts = unpack(ARGV)
 
-if not led_by(token, epoch) then
-  local before = row and row.state == 'completed' and row.token == token and row.epoch == epoch
-  return before and 'done' or 'stale'
+if state ~= 'P' or held ~= lead then
+  return state == 'C' and held == lead and 'done' or 'stale'
 end
-if row.watched then
-  tell(channel)
+if watched == '1' then
+  redis.call('PUBLISH', CHANNEL, sub(KEYS[1], -32))
 end
-local expires = now + ttl
-redis.call('HSET', KEYS[1], 'state', 'completed', 'status', status, 'body', body, 'expires', expires, 'watched', 0)
-redis.call('HDEL', KEYS[1], 'checkpoint')
-drop_after(expires)
+local head = struct.pack('<c3i4I4I4i4', FORMAT .. 'C0', status, names, prints, #body)
+redis.call('SET', KEYS[1], head .. sub(found, 20, HEAD + names + prints) .. body, 'PX', lasts)
 return 'done'

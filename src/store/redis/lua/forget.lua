@@ -1,5 +1,6 @@
-if not row or row.state == 'in_progress' then
+if not found or state == 'P' then
   return 0
 end
+local left = redis.call('PTTL', KEYS[1])
 redis.call('DEL', KEYS[1])
-return expired and 0 or 1
+return (left < 0 or left > GRACE) and 1 or 0

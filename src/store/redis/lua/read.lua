@@ -1,15 +1,14 @@
 local whole = ARGV[1]
 
-if not row or expired then
+local left = found and redis.call('PTTL', KEYS[1])
+if not found or left >= 0 and left <= GRACE then
   return false
 end
-local status, body, checkpoint = false, false, false
-if whole == '1' then
-  status, body, checkpoint = unpack(redis.call('HMGET', KEYS[1], 'status', 'body', 'checkpoint'))
-end
-local lease_left = row.state == 'in_progress' and row.lease and math.max(row.lease - now, 0)
-local expires_in = row.expires and row.expires - now
+local time = redis.call('TIME')
+local attempt, ends = struct.unpack('<I4i8', found, 44)
+local lease_left = state == 'P' and ends >= 0 and math.max(ends - time[1] * 1000000 - time[2], 0)
+local print_at = HEAD + names + 1
 return {
-  row.scope, row.key, row.fp, row.state, tonumber(row.epoch), row.attempt,
-  lease_left or false, expires_in or false, checkpoint, status, body, -- a nil would end the answer
+  sub(found, HEAD + 1, HEAD + names), sub(found, print_at, print_at + prints - 1), state, epoch, attempt, lease_left,
+  left >= 0 and left - GRACE, status, whole == '1' and rests >= 0 and sub(found, print_at + prints),
 }

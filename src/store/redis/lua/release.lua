@@ -1,33 +1,34 @@
--- how: cancel, or abandon. An epoch of '' withdraws this token's claim, whatever its epoch was: a first attempt is
--- cancelled, a later one abandoned, since what it took over may have happened.
+-- how: cancel, or abandon. A lead that is a token alone withdraws that token's claim, whatever its epoch was: a first
+-- attempt is cancelled, a later one abandoned, since what it took over may have happened.
 
-local token, epoch, how, successor, keep, channel = unpack(ARGV)
+local lead, how, successor, lasts = unpack(ARGV)
+local withdraws = #lead == 16
 
-if not row then
+if not found then
   return 'done'
 end
-if row.state == 'in_progress' and row.token == NOBODY and row.epoch == epoch then
+if state == 'P' and held == sub(lead, 1, 8) .. NOBODY then
   return 'done' -- sent again: it was abandoned
 end
-if row.token ~= token or (row.epoch ~= epoch and epoch ~= '') then
+if held ~= lead and not (withdraws and sub(held, 9) == lead) then
   return 'stale'
 end
-if row.state ~= 'in_progress' then
-  return row.state == 'released' and 'done' or 'stale'
+if state ~= 'P' then
+  return state == 'R' and 'done' or 'stale'
 end
-if epoch == '' and row.attempt > 1 then
+if withdraws and struct.unpack('<I4', found, 44) > 1 then
   how = 'abandon'
 end
-if row.watched then
-  tell(channel)
+if watched == '1' then
+  redis.call('PUBLISH', CHANNEL, sub(KEYS[1], -32))
 end
 if how == 'abandon' then
   -- The token goes: a renewal that was under way must not revive the lead.
-  redis.call('HSET', KEYS[1], 'token', NOBODY, 'lease', now, 'watched', 0)
-elseif successor == '1' or row.watched or redis.call('HEXISTS', KEYS[1], 'checkpoint') == 1 then
-  local expires = now + keep
-  redis.call('HSET', KEYS[1], 'state', 'released', 'expires', expires, 'watched', 0)
-  drop_after(expires)
+  local time = redis.call('TIME')
+  local ended = struct.pack('<i8', time[1] * 1000000 + time[2])
+  redis.call('SETRANGE', KEYS[1], 2, '0' .. sub(found, 4, 27) .. NOBODY .. sub(found, 44, 47) .. ended)
+elseif successor == '1' or watched == '1' or rests >= 0 then
+  redis.call('SET', KEYS[1], FORMAT .. 'R0' .. sub(found, 4), 'PX', lasts)
 else
   redis.call('DEL', KEYS[1])
 end

@@ -1,9 +1,18 @@
-local token, epoch, lease = unpack(ARGV)
+local lead, lease = unpack(ARGV)
 
-if not led_by(token, epoch) then
+if state ~= 'P' or held ~= lead then
   return 'stale'
 end
-local ends, expires = lease_from_now(tonumber(lease), row.keep)
-redis.call('HSET', KEYS[1], 'lease', ends or '', 'expires', expires or '')
-drop_after(expires)
+lease = tonumber(lease)
+local ends, keep = -1, struct.unpack('<i8', found, 56)
+if lease >= 0 then
+  local time = redis.call('TIME')
+  ends = time[1] * 1000000 + time[2] + lease
+end
+redis.call('SETRANGE', KEYS[1], 47, struct.pack('<i8', ends))
+if lease >= 0 and keep >= 0 then
+  redis.call('PEXPIRE', KEYS[1], math.ceil((lease + keep) / 1000) + GRACE)
+else
+  redis.call('PERSIST', KEYS[1])
+end
 return 'done'
