@@ -6,6 +6,8 @@
 # ONCEFLIGHT_STRESS      seconds of stress (1800)
 # ONCEFLIGHT_KILLS       workers killed on each store (10000)
 # ONCEFLIGHT_RECORDS     records in each store (1000000)
+# ONCEFLIGHT_SEEDS       simulated clusters (10000)
+# ONCEFLIGHT_CHAOS       rounds of faults for the processes of examples/replicated_kv (300, some 6 seconds each)
 # ONCEFLIGHT_REPEAT      how often every other test is repeated (20)
 cd "$(dirname "$0")/.."
 [[ -n ${ONCEFLIGHT_TEST_SERVERS:-} ]] || exec scripts/servers.sh run scripts/soak.sh "$@"
@@ -23,8 +25,12 @@ step models env RUSTFLAGS="--cfg onceflight_shuttle" CARGO_TARGET_DIR="$TARGET/m
 step stress cargo test --locked --release --test stress
 step crash env ONCEFLIGHT_KILLS="${ONCEFLIGHT_KILLS:-10000}" ONCEFLIGHT_RECORDS="${ONCEFLIGHT_RECORDS:-1000000}" \
     cargo test --locked --no-fail-fast --release --features stores --test crash -- --nocapture
+step cluster env ONCEFLIGHT_SEEDS="${ONCEFLIGHT_SEEDS:-10000}" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
+    cargo test --locked --release --test cluster -- --nocapture
+step nodes env ONCEFLIGHT_CHAOS="${ONCEFLIGHT_CHAOS:-300}" \
+    cargo test --locked --release --test nodes -- --nocapture
 step lib make lib
-unset ONCEFLIGHT_STRESS ONCEFLIGHT_KILLS ONCEFLIGHT_RECORDS
+unset ONCEFLIGHT_SEEDS ONCEFLIGHT_CHAOS ONCEFLIGHT_STRESS ONCEFLIGHT_KILLS ONCEFLIGHT_RECORDS
 # More threads than cores, and another order each time: what only luck kept apart meets.
 for ((run = 1; run <= repeat; run++)); do
     step "rust-$run" cargo test --locked --no-fail-fast --release --all-features --lib --tests -- --test-threads 16

@@ -14,11 +14,13 @@
 //! followers at once, by selecting on their receivers.
 
 mod backend;
+#[path = "../maelstrom/wire.rs"]
+#[allow(dead_code, reason = "each node uses its part of the protocol")]
 mod wire;
 
-use std::io::{self, BufRead, Read};
+use std::io;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -27,13 +29,10 @@ use lexopt::prelude::*;
 use onceflight::{Begin, DedupTable, ErrorKind, TryBegin};
 
 use backend::Backend;
-use wire::{Call, Code, Failure, Fields, Message, Output};
+use wire::{Call, Code, Failure, Fields, Output};
 
 /// Executions at once; more wait for a worker.
 const WORKERS: usize = 16;
-
-/// A longer line is refused without being kept.
-const MAX_LINE: u64 = 1 << 20;
 
 const HELP: &str = "\
 usage: maelstrom_dedup [--delay-ms N] [--service NAME]
@@ -75,12 +74,15 @@ fn serve(table: &Table, backend: &Backend<'_>, output: &Output) {
             let jobs = jobs.clone();
             scope.spawn(move || lead_each(&jobs, backend, output));
         }
-        let node = Node { table, output, backend, work: work.clone(), joined };
+        let mut node = Node { table, output, backend, work: work.clone(), joined };
         scope.spawn(move || follow_all(&line, &work, output));
-        node.read(io::stdin().lock());
-        // No reply of the service comes any more; and with the node its ends of both channels go,
-        // so that the others stop when they have nothing left to do.
+        if let Err(error) = wire::serve(io::stdin().lock(), output, &mut node) {
+            eprintln!("stdin: {error}");
+        }
+        // No reply of the service comes any more.
         backend.close();
+        // With the node its ends of both channels go, so that the others stop when they have nothing
+        // left to do.
     });
 }
 
@@ -93,55 +95,8 @@ struct Node<'t> {
     joined: Sender<(Follower<'t>, Call)>,
 }
 
-impl Node<'_> {
-    fn read(self, mut input: impl BufRead) {
-        let name = OnceLock::new();
-        loop {
-            let mut line = Vec::new();
-            match input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-                Ok(0) => return,
-                Ok(_) if line.len() as u64 == MAX_LINE && !line.ends_with(b"\n") => {
-                    eprintln!("a line of more than {MAX_LINE} bytes is left out");
-                    if input.skip_until(b'\n').is_err() {
-                        return;
-                    }
-                }
-                Ok(_) if line.trim_ascii().is_empty() => {}
-                Ok(_) => self.receive(&line, &name),
-                Err(error) => {
-                    eprintln!("stdin: {error}");
-                    return;
-                }
-            }
-        }
-    }
-
-    fn receive(&self, line: &[u8], name: &OnceLock<String>) {
-        match Message::parse(line, name.get().map(String::as_str)) {
-            Ok(Message::Request(call)) => {
-                if let Err(failure) = self.begin(&call, name) {
-                    self.output.answer(&call, Err(&failure));
-                }
-            }
-            Ok(Message::Reply { to, body }) => self.backend.replied(to, body),
-            Err(reason) => eprintln!("{reason}: {}", String::from_utf8_lossy(line).trim_end()),
-        }
-    }
-
-    fn begin(&self, call: &Call, name: &OnceLock<String>) -> Result<(), Failure> {
-        let kind = call.kind()?;
-        if kind == "init" {
-            let given = call.text("node_id")?;
-            if name.get_or_init(|| given.into()) != given {
-                return Err(Failure::new(Code::PreconditionFailed, "this node has a name already"));
-            }
-            let named = Call { node: given.into(), ..call.clone() };
-            self.output.answer(&named, Ok(&Fields::new()));
-            return Ok(());
-        }
-        if name.get().is_none() {
-            return Err(unavailable("init comes first"));
-        }
+impl wire::Node for Node<'_> {
+    fn request(&mut self, call: &Call) -> Result<(), Failure> {
         backend::check(call)?;
         match self.table.try_begin(call.identity().as_slice()) {
             // The others run as long as this side has its ends of the channels: a send can't fail.
@@ -151,6 +106,10 @@ impl Node<'_> {
             Err(error) => return Err(unavailable(error.to_string())),
         }
         Ok(())
+    }
+
+    fn reply(&mut self, to: u64, body: Fields) {
+        self.backend.replied(to, body);
     }
 }
 

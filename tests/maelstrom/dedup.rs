@@ -1,31 +1,22 @@
-//! The example `maelstrom_dedup` as Maelstrom runs it: a process, fed through pipes.
+//! `maelstrom_dedup`: identical requests in flight are done once.
 //!
 //! Most tests play the service that it asks (`--service lin-kv`). The node reads its input in
 //! order, so a reply from the service that is written after some requests finds them all begun: who
 //! joined whom never depends on time.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-#[path = "proxy/example.rs"]
-mod example;
-
-/// Far more than anything here takes.
-const LIMIT: Duration = Duration::from_secs(60);
-
-const INIT: &str = r#"{"src":"c0","dest":"n1","body":{"type":"init","msg_id":1,"node_id":"n1","node_ids":["n1"]}}"#;
+use crate::example;
+use crate::process::{INIT, LIMIT, Node};
 
 #[test]
 fn init_is_answered_to_the_letter() {
-    let mut node = Node::start(&[]);
+    let mut node = start(&[]);
     node.write(INIT);
     assert_eq!(
         node.line(),
@@ -36,7 +27,7 @@ fn init_is_answered_to_the_letter() {
 
 #[test]
 fn sixty_four_identical_requests_are_executed_once() {
-    let mut node = Node::with_service();
+    let mut node = with_service();
     for client in 0..64 {
         node.request(&format!("c{client}"), 100 + client, json!({"type": "read", "key": "x"}));
     }
@@ -44,7 +35,7 @@ fn sixty_four_identical_requests_are_executed_once() {
     assert_eq!(asked["dest"], "lin-kv");
     assert_eq!(asked["body"]["type"], "read");
     assert_eq!(asked["body"]["key"], "x");
-    node.serve(&asked, json!({"type": "read_ok", "value": 7}));
+    serve(&mut node, &asked, json!({"type": "read_ok", "value": 7}));
 
     let mut callers = BTreeSet::new();
     let mut numbers = BTreeSet::new();
@@ -62,14 +53,14 @@ fn sixty_four_identical_requests_are_executed_once() {
     // The flight is over and nothing is kept: the next one asks again.
     node.request("c0", 500, json!({"type": "read", "key": "x"}));
     let asked = node.message();
-    node.serve(&asked, json!({"type": "read_ok", "value": 8}));
+    serve(&mut node, &asked, json!({"type": "read_ok", "value": 8}));
     assert_eq!(node.message()["body"]["value"], 8);
     node.end();
 }
 
 #[test]
 fn other_bodies_are_other_requests_and_spelling_does_not_matter() {
-    let mut node = Node::with_service();
+    let mut node = with_service();
     node.request("c1", 1, json!({"type": "read", "key": "x"}));
     node.request("c1", 2, json!({"type": "read", "key": "y"}));
     node.request("c1", 3, json!({"type": "read", "key": 1}));
@@ -79,7 +70,7 @@ fn other_bodies_are_other_requests_and_spelling_does_not_matter() {
     node.write(r#"{"dest":"n1","body":{ "key":"x","msg_id":7, "type" : "read"},"src":"c2"}"#);
     let asked: Vec<_> = (0..6).map(|_| node.message()).collect();
     for question in &asked {
-        node.serve(question, json!({"type": "read_ok", "value": question["body"]["msg_id"]}));
+        serve(&mut node, question, json!({"type": "read_ok", "value": question["body"]["msg_id"]}));
     }
     let mut values = BTreeSet::new();
     let mut of_first = Vec::new();
@@ -98,12 +89,12 @@ fn other_bodies_are_other_requests_and_spelling_does_not_matter() {
 
 #[test]
 fn an_error_goes_to_everybody_who_waits() {
-    let mut node = Node::with_service();
+    let mut node = with_service();
     for client in ["c1", "c2", "c3"] {
         node.request(client, 1, json!({"type": "read", "key": "x"}));
     }
     let asked = node.message();
-    node.serve(&asked, json!({"type": "error", "code": 20, "text": "no such key"}));
+    serve(&mut node, &asked, json!({"type": "error", "code": 20, "text": "no such key"}));
     for _ in 0..3 {
         let body = node.message()["body"].clone();
         assert_eq!((&body["type"], &body["code"]), (&json!("error"), &json!(20)));
@@ -114,7 +105,7 @@ fn an_error_goes_to_everybody_who_waits() {
 
 #[test]
 fn what_can_be_answered_is_answered_with_the_right_code() {
-    let mut node = Node::start(&[]);
+    let mut node = start(&[]);
     node.request("c1", 1, json!({"type": "echo", "echo": "too early"}));
     assert_eq!(node.message()["body"]["code"], 11);
     node.write(INIT);
@@ -140,7 +131,7 @@ fn what_can_be_answered_is_answered_with_the_right_code() {
 
 #[test]
 fn what_cannot_be_answered_is_told_on_stderr_and_the_node_lives_on() {
-    let mut node = Node::start(&["--delay-ms", "0"]);
+    let mut node = start(&["--delay-ms", "0"]);
     node.write(INIT);
     node.line();
     // What is past the limit would be a request, if it were a line of its own.
@@ -174,7 +165,7 @@ fn what_cannot_be_answered_is_told_on_stderr_and_the_node_lives_on() {
 
 #[test]
 fn at_the_end_of_its_input_it_finishes_what_is_in_flight() {
-    let mut node = Node::start(&["--delay-ms", "200"]);
+    let mut node = start(&["--delay-ms", "200"]);
     node.write(INIT);
     node.line();
     let mut waiting = BTreeSet::new();
@@ -195,7 +186,7 @@ fn at_the_end_of_its_input_it_finishes_what_is_in_flight() {
 
 #[test]
 fn at_the_end_of_its_input_a_question_to_the_service_is_given_up() {
-    let mut node = Node::with_service();
+    let mut node = with_service();
     node.request("c1", 1, json!({"type": "read", "key": "x"}));
     node.request("c2", 1, json!({"type": "read", "key": "x"}));
     node.message();
@@ -206,89 +197,21 @@ fn at_the_end_of_its_input_a_question_to_the_service_is_given_up() {
     node.end();
 }
 
-/// The node's process, with its name given.
-struct Node {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
+fn start(arguments: &[&str]) -> Node {
+    static NODE: LazyLock<PathBuf> = LazyLock::new(|| example::build("maelstrom_dedup"));
+    Node::start(&NODE, arguments)
 }
 
-impl Node {
-    fn start(arguments: &[&str]) -> Self {
-        static NODE: LazyLock<PathBuf> = LazyLock::new(|| example::build("maelstrom_dedup"));
-        let mut child = Command::new(&*NODE)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the node runs");
-        Self {
-            stdin: child.stdin.take(),
-            stdout: lines(child.stdout.take().unwrap()),
-            stderr: lines(child.stderr.take().unwrap()),
-            child,
-        }
-    }
-
-    /// It is called n1, and asks lin-kv, which is the test.
-    fn with_service() -> Self {
-        let mut node = Self::start(&["--service", "lin-kv"]);
-        node.write(INIT);
-        node.line();
-        node
-    }
-
-    fn stdin(&mut self) -> &mut ChildStdin {
-        self.stdin.as_mut().unwrap()
-    }
-
-    fn write(&mut self, line: &str) {
-        self.stdin().write_all(format!("{line}\n").as_bytes()).unwrap();
-    }
-
-    fn request(&mut self, src: &str, msg_id: u64, mut body: Value) {
-        body["msg_id"] = msg_id.into();
-        self.write(&json!({"src": src, "dest": "n1", "body": body}).to_string());
-    }
-
-    /// The service's reply to a question of the node's.
-    fn serve(&mut self, question: &Value, mut body: Value) {
-        body["in_reply_to"] = question["body"]["msg_id"].clone();
-        self.write(&json!({"src": "lin-kv", "dest": "n1", "body": body}).to_string());
-    }
-
-    fn line(&self) -> String {
-        self.stdout.recv_timeout(LIMIT).expect("another line on stdout")
-    }
-
-    fn message(&self) -> Value {
-        serde_json::from_str(&self.line()).expect("stdout carries messages only")
-    }
-
-    fn close(&mut self) {
-        self.stdin = None;
-    }
-
-    /// Its input ends; it has nothing more to say, and is content.
-    fn end(mut self) {
-        self.close();
-        assert_eq!(self.stdout.recv_timeout(LIMIT), Err(RecvTimeoutError::Disconnected));
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-    }
+/// It asks lin-kv, which is the test.
+fn with_service() -> Node {
+    let mut node = start(&["--service", "lin-kv"]);
+    node.write(INIT);
+    node.line();
+    node
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    let lines = BufReader::new(from).lines().map_while(Result::ok);
-    thread::spawn(move || lines.into_iter().try_for_each(|line| sender.send(line)));
-    receiver
+/// The service's reply to a question of the node's.
+fn serve(node: &mut Node, question: &Value, mut body: Value) {
+    body["in_reply_to"] = question["body"]["msg_id"].clone();
+    node.write(&json!({"src": "lin-kv", "dest": "n1", "body": body}).to_string());
 }

@@ -1,16 +1,37 @@
 //! Maelstrom's messages: one JSON object a line, `{"src", "dest", "body"}`.
+//!
+//! | line | what becomes of it |
+//! |-|-|
+//! | a request | [`Node::request`], after `init`; an error is the reply |
+//! | `init` | answered here: it gives the node its name |
+//! | a reply | [`Node::reply`] |
+//! | anything else | told on stderr |
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::process;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 
+/// A longer line is refused without being kept.
+pub const MAX_LINE: u64 = 1 << 20;
+
 /// A body's fields. `serde_json` keeps them sorted by name.
 pub type Fields = Map<String, Value>;
 
-/// The protocol's error codes that this node uses.
+/// What a node does with what it is sent.
+pub trait Node {
+    /// Somebody wants a reply, now or later. An error is sent as one.
+    fn request(&mut self, call: &Call) -> Result<(), Failure>;
+
+    /// The reply to a request of ours: the `msg_id` that it had, and all of the reply's body.
+    fn reply(&mut self, to: u64, _body: Fields) {
+        eprintln!("a reply to {to}, which was never asked");
+    }
+}
+
+/// The protocol's error codes that the nodes use.
 #[derive(Clone, Copy, Debug)]
 pub enum Code {
     /// Nobody knows whether it happened.
@@ -21,6 +42,12 @@ pub enum Code {
     TemporarilyUnavailable = 11,
     /// A field is missing or of the wrong kind.
     MalformedRequest = 12,
+    /// Nobody knows whether it happened, nor ever will.
+    Crash = 13,
+    /// It didn't happen, and won't.
+    Abort = 14,
+    /// There is nothing by that key.
+    KeyDoesNotExist = 20,
     /// The state doesn't allow it.
     PreconditionFailed = 22,
 }
@@ -42,16 +69,9 @@ impl Failure {
 }
 
 /// A line that could be read.
-pub enum Message {
-    /// Somebody wants a reply.
+enum Message {
     Request(Call),
-    /// The reply to a request of ours.
-    Reply {
-        /// Our request's `msg_id`.
-        to: u64,
-        /// All of its body.
-        body: Fields,
-    },
+    Reply { to: u64, body: Fields },
 }
 
 /// A request, and what its reply needs.
@@ -67,10 +87,55 @@ pub struct Call {
     pub body: Fields,
 }
 
+/// Hands each line to the node, in order, until the input ends.
+pub fn serve(mut input: impl BufRead, output: &Output, node: &mut impl Node) -> io::Result<()> {
+    let mut name = None;
+    loop {
+        let mut line = Vec::new();
+        match input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? {
+            0 => return Ok(()),
+            _ if line.len() as u64 == MAX_LINE && !line.ends_with(b"\n") => {
+                eprintln!("a line of more than {MAX_LINE} bytes is left out");
+                input.skip_until(b'\n')?;
+            }
+            _ if line.trim_ascii().is_empty() => {}
+            _ => match Message::parse(&line, name.as_deref()) {
+                Ok(Message::Request(call)) => receive(&call, &mut name, output, node),
+                Ok(Message::Reply { to, body }) => node.reply(to, body),
+                Err(reason) => eprintln!("{reason}: {}", String::from_utf8_lossy(&line).trim_end()),
+            },
+        }
+    }
+}
+
+fn receive(call: &Call, name: &mut Option<String>, output: &Output, node: &mut impl Node) {
+    let done = match call.kind() {
+        Ok("init") => init(call, name, output),
+        Ok(_) if name.is_none() => {
+            Err(Failure::new(Code::TemporarilyUnavailable, "init comes first"))
+        }
+        Ok(_) => node.request(call),
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = done {
+        output.answer(call, Err(&failure));
+    }
+}
+
+fn init(call: &Call, name: &mut Option<String>, output: &Output) -> Result<(), Failure> {
+    let given = call.text("node_id")?;
+    if name.get_or_insert_with(|| given.into()) != given {
+        return Err(Failure::new(Code::PreconditionFailed, "this node has a name already"));
+    }
+    let named = Call { node: given.into(), ..call.clone() };
+    output.answer(&named, Ok(&Fields::new()));
+    Ok(())
+}
+
 impl Message {
     /// An error is the reason why the line can't even be answered. Before it has been given a name
     /// the node goes by the one that it is addressed with.
-    pub fn parse(line: &[u8], node: Option<&str>) -> Result<Self, String> {
+    fn parse(line: &[u8], node: Option<&str>) -> Result<Self, String> {
         let mut message: Fields =
             serde_json::from_slice(line).map_err(|error| format!("not a JSON object ({error})"))?;
         let Some(Value::Object(mut body)) = message.remove("body") else {
@@ -101,6 +166,12 @@ impl Call {
     pub fn text(&self, field: &str) -> Result<&str, Failure> {
         let value = self.field(field)?;
         value.as_str().ok_or_else(|| malformed(format!("{field} is not a string")))
+    }
+
+    /// A field that has to be a whole number, not below 0.
+    pub fn number(&self, field: &str) -> Result<u64, Failure> {
+        let value = self.field(field)?;
+        value.as_u64().ok_or_else(|| malformed(format!("{field} is not a whole number")))
     }
 
     /// A field that has to be there.
