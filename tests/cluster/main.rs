@@ -31,6 +31,7 @@ mod linear;
 mod log;
 mod logs;
 #[path = "../../examples/replicated_kv/node.rs"]
+#[allow(dead_code, reason = "shared with the processes")]
 mod node;
 #[path = "../../examples/replicated_kv/op.rs"]
 mod op;
