@@ -23,7 +23,8 @@ step docs env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 step docs-all env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 step rust cargo test --locked --no-fail-fast
 step servers scripts/servers_test.sh
-step rust-all cargo test --locked --no-fail-fast --all-features
+# The clusters need no feature, and have just run.
+step rust-all env ONCEFLIGHT_SEEDS=100 ONCEFLIGHT_CHAOS=1 cargo test --locked --no-fail-fast --all-features
 # The library's own assertions watch the models too; LTO would only make them slow to build.
 step models env RUSTFLAGS="--cfg onceflight_shuttle -D warnings" CARGO_TARGET_DIR="$TARGET/models" \
     CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_LTO=off \

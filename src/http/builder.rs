@@ -60,7 +60,8 @@ impl Builder {
         self
     }
 
-    /// Who calls: the same key of another caller is another key. Take what can't be forged.
+    /// Who calls: the same key of another caller is another key. Take what can't be forged, and stays the
+    /// same from a request to its retry: not a token that is renewed meanwhile.
     pub fn principal(
         mut self,
         principal: impl Fn(&HeaderMap) -> Vec<u8> + Send + Sync + 'static,
@@ -75,7 +76,7 @@ impl Builder {
         mut self,
         payload: impl Fn(&Uri, &HeaderMap, &[u8]) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        self.rules.payload = Box::new(payload);
+        self.rules.payload = Some(Box::new(payload));
         self
     }
 

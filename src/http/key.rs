@@ -67,3 +67,74 @@ fn bare(token: &[u8]) -> Result<String, &'static str> {
     }
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprint::Fingerprint;
+
+    fn strict(value: &[u8]) -> Option<String> {
+        parse(value, false).ok()
+    }
+
+    fn lenient(value: &[u8]) -> Option<String> {
+        parse(value, true).ok()
+    }
+
+    #[test]
+    fn a_string_of_rfc_8941() {
+        for (value, key) in [
+            (r#""""#, ""),
+            (r#"" ""#, " "),
+            (r#""a,b;c=d""#, "a,b;c=d"),
+            (r#""a\"b\\c""#, r#"a"b\c"#),
+            (r#""\\\"""#, r#"\""#),
+        ] {
+            assert_eq!(strict(value.as_bytes()).as_deref(), Some(key), "{value}");
+            assert_eq!(lenient(value.as_bytes()).as_deref(), Some(key), "{value}");
+        }
+        for value in
+            [r#"""#, r#""a"#, r#""a\""#, r#""\a""#, r#""a"b"#, r#""a" "#, r#""a";p"#, r#""a","b""#]
+        {
+            assert_eq!(strict(value.as_bytes()), None, "{value}");
+            assert_eq!(lenient(value.as_bytes()), None, "{value}");
+        }
+        for value in ["a", "'a'", ":YQ==:", "?1", "1", "(\"a\")"] {
+            assert_eq!(strict(value.as_bytes()), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_bare_token_where_that_is_allowed() {
+        for value in ["a", "4f2c81", "a/b:c=d", "?1", "'a'"] {
+            assert_eq!(lenient(value.as_bytes()).as_deref(), Some(value));
+        }
+        for value in ["a b", "a,b", "a\"", "a\\b", "a\tb", "\u{e4}"] {
+            assert_eq!(lenient(value.as_bytes()), None, "{value}");
+        }
+    }
+
+    /// What is taken is printable, and is what was meant: quoted anew, it is the same key. No byte
+    /// sequence is anything else than a key or a refusal.
+    #[test]
+    fn whatever_is_sent() {
+        const PIECES: [&[u8]; 12] =
+            [b"\"", b"\"", b"\"", b"\\", b"\\\"", b"a", b" ", b",", b"\t", b"\x7f", b"\xff", b"0"];
+        let mut taken = 0;
+        for number in 0..20_000_u32 {
+            let drawn = Fingerprint::of([number.to_le_bytes()]);
+            let (len, choices) = drawn.as_bytes().split_at(1);
+            let chosen = &choices[..usize::from(len[0] % 10)];
+            let value: Vec<u8> =
+                chosen.iter().flat_map(|&byte| PIECES[usize::from(byte) % 12]).copied().collect();
+            let (strict, lenient) = (strict(&value), lenient(&value));
+            assert!(strict.is_none() || strict == lenient, "{value:?}");
+            let Some(key) = lenient else { continue };
+            taken += 1;
+            assert!(key.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{value:?}");
+            let quoted = format!("\"{}\"", key.replace('\\', r"\\").replace('"', "\\\""));
+            assert_eq!(super::parse(quoted.as_bytes(), false).as_ref(), Ok(&key), "{value:?}");
+        }
+        assert!(taken > 100, "{taken}");
+    }
+}

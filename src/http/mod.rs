@@ -2,7 +2,7 @@
 //!
 //! A client that sends a request again, with the same key, gets the response of the first one, whatever
 //! happened to either: the work is done once, over the store of an
-//! [`IdempotencyTable`](crate::IdempotencyTable). The header is that of the IETF's draft
+//! [`IdempotencyTable`]. The header is that of the IETF's draft
 //! (draft-ietf-httpapi-idempotency-key-header), the problem bodies those of RFC 9457.
 //!
 //! | a request with a key | answer |
@@ -42,7 +42,7 @@ pub use problem::Problem;
 
 use crate::error::{Error, ErrorKind};
 use crate::fingerprint::Fingerprint;
-use crate::idempotency::{Begin, IdempotencyTable, Lead, Refused};
+use crate::idempotency::{self, Begin, IdempotencyTable, Lead, Refused};
 use crate::response::Response as Kept;
 use policy::Rules;
 
@@ -85,7 +85,7 @@ pub struct Idempotency {
 }
 
 /// A request that carries a key: what it is known by. For handlers that claim by themselves, inside a
-/// transaction of their own ([`Request::claim_in`](crate::idempotency::Request::claim_in)).
+/// transaction of their own: [`Idempotency::request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyed {
     /// The client's key, unquoted.
@@ -144,7 +144,7 @@ impl Idempotency {
                     attempt: lead.attempt(),
                     checkpoint: lead.checkpoint().map(Into::into),
                 });
-                let response = self.rules.first(handler(request));
+                let response = self.first(handler(request));
                 self.settle(lead, &response);
                 response
             }
@@ -181,14 +181,17 @@ impl Idempotency {
         }))
     }
 
-    fn begin(&self, keyed: &Keyed) -> Result<Begin<'_>, Error> {
+    /// The table's request for a key: to begin by oneself, or to claim inside a transaction of one's own.
+    pub fn request<'t, 'r>(&'t self, keyed: &'r Keyed) -> idempotency::Request<'t, 'r> {
         self.table
             .request(&keyed.key)
             .scope(keyed.scope.as_bytes())
             .fingerprint(keyed.fingerprint.as_bytes())
             .timeout(self.rules.wait)
-            .same_thread()
-            .begin()
+    }
+
+    fn begin(&self, keyed: &Keyed) -> Result<Begin<'_>, Error> {
+        self.request(keyed).same_thread().begin()
     }
 
     /// Whatever fails here, the client has its response: what the store couldn't be told is given up, so
@@ -214,6 +217,12 @@ impl Idempotency {
     /// [`complete_in`](crate::idempotency::LeadIn::complete_in).
     pub fn keep(&self, response: &Response<Vec<u8>>) -> Kept {
         record::encode(response, |name| self.rules.strips(name))
+    }
+
+    /// A handler's response as its first caller has it: as it is, but for
+    /// [`created_then_ok`](Builder::created_then_ok).
+    pub fn first(&self, response: Response<Vec<u8>>) -> Response<Vec<u8>> {
+        self.rules.first(response)
     }
 
     /// What was kept, as it was, and marked.

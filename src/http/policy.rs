@@ -62,7 +62,8 @@ type ByStatus = dyn Fn(StatusCode) -> Keep + Send + Sync;
 pub(super) struct Rules {
     pub require: Box<Require>,
     pub principal: Box<Principal>,
-    pub payload: Box<Payload>,
+    /// `None`: the body's bytes.
+    pub payload: Option<Box<Payload>>,
     pub keep: Box<ByStatus>,
     pub strip: Vec<HeaderName>,
     pub lenient: bool,
@@ -84,11 +85,6 @@ pub(super) fn authorization(headers: &HeaderMap) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// The body alone; the query is always part of it.
-pub(super) fn body(_: &Uri, _: &HeaderMap, body: &[u8]) -> Vec<u8> {
-    body.to_vec()
-}
-
 impl Rules {
     /// Whose key it is. Hashed: credentials don't belong into a store.
     pub fn scope<B>(&self, request: &Request<B>) -> Fingerprint {
@@ -99,11 +95,13 @@ impl Rules {
 
     pub fn fingerprint<B: AsRef<[u8]>>(&self, request: &Request<B>) -> Fingerprint {
         let uri = request.uri();
-        let payload = (self.payload)(uri, request.headers(), request.body().as_ref());
+        let body = request.body().as_ref();
+        let chosen = self.payload.as_ref().map(|payload| payload(uri, request.headers(), body));
+        let payload = chosen.as_deref().unwrap_or(body);
         let query = uri.query().unwrap_or_default().as_bytes();
         // `/a` and `/a?` aren't the same.
         let asks: &[u8] = if uri.query().is_some() { b"?" } else { b"" };
-        Fingerprint::keyed(&self.secret, [b"payload", asks, query, &payload])
+        Fingerprint::keyed(&self.secret, [b"payload", asks, query, payload])
     }
 
     /// Headers that are of the connection or of the moment, and those that were chosen.
@@ -148,7 +146,7 @@ impl Default for Rules {
         Self {
             require: Box::new(|method, _| Requirement::usual(method)),
             principal: Box::new(authorization),
-            payload: Box::new(body),
+            payload: None,
             keep: Box::new(Keep::usual),
             strip: Vec::new(),
             lenient: false,
@@ -165,3 +163,66 @@ impl Default for Rules {
 
 /// 201 at first, 200 when it is told again.
 pub(super) const CREATED_THEN_OK: (StatusCode, StatusCode) = (status(201), status(200));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_statuses_say_what() {
+        for code in 100..1000 {
+            let keep = match code {
+                401 | 403 | 408 | 425 | 429 | 503 => Keep::NothingHappened,
+                100..=499 => Keep::Response,
+                _ => Keep::MayHaveHappened,
+            };
+            assert_eq!(Keep::usual(StatusCode::from_u16(code).unwrap()), keep, "{code}");
+        }
+    }
+
+    fn request(
+        method: &str,
+        uri: &str,
+        authorization: &str,
+        body: &'static str,
+    ) -> Request<&'static str> {
+        let request = Request::builder().method(method).uri(uri);
+        request.header("authorization", authorization).body(body).unwrap()
+    }
+
+    /// Who, method and path make the scope; query and body the payload. None reaches into another.
+    #[test]
+    fn what_counts_as_what() {
+        let rules = Rules::default();
+        let known = |request: &Request<_>| (rules.scope(request), rules.fingerprint(request));
+        let (scope, payload) = known(&request("POST", "/a?b", "ada", "c"));
+        for (other, same_scope, same_payload) in [
+            (request("POST", "/a?b", "ada", "c"), true, true),
+            (request("POST", "http://example.org/a?b", "ada", "c"), true, true),
+            (request("PUT", "/a?b", "ada", "c"), false, true),
+            (request("POST", "/ab?b", "ada", "c"), false, true),
+            (request("POST", "/a?b", "ad", "c"), false, true),
+            (request("OST", "/a?b", "adaP", "c"), false, true),
+            (request("POST", "/a?bc", "ada", ""), true, false),
+            (request("POST", "/a?", "ada", "bc"), true, false),
+            (request("POST", "/a", "ada", "?bc"), true, false),
+            (request("POST", "/a?b", "ada", "C"), true, false),
+        ] {
+            let (other_scope, other_payload) = known(&other);
+            assert_eq!(other_scope == scope, same_scope, "{other:?}");
+            assert_eq!(other_payload == payload, same_payload, "{other:?}");
+        }
+        assert_ne!(
+            rules.fingerprint(&request("POST", "/a", "", "")),
+            rules.fingerprint(&request("POST", "/a?", "", ""))
+        );
+    }
+
+    #[test]
+    fn a_secret_changes_what_is_stored() {
+        let (public, secret) = (Rules::default(), Rules { secret: [7; 16], ..Rules::default() });
+        let request = request("POST", "/a", "ada", "b");
+        assert_ne!(public.scope(&request), secret.scope(&request));
+        assert_ne!(public.fingerprint(&request), secret.fingerprint(&request));
+    }
+}

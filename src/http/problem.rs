@@ -179,3 +179,51 @@ fn json(text: &str) -> String {
     json.push('"');
     json
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of [`Problem`], row by row; names are stable.
+    #[test]
+    fn what_a_client_is_told() {
+        let rules = Rules { docs: Some("https://example.org/keys".into()), ..Rules::default() };
+        let not_kept = Problem::ResponseNotKept(status(202));
+        let too_large = Problem::RequestTooLarge { len: 2, most: 1 };
+        for (problem, code, name, passes) in [
+            (Problem::KeyMissing, 400, "key-missing", false),
+            (Problem::KeyInvalid("a \"reason\""), 400, "key-invalid", false),
+            (Problem::KeyReused, 422, "key-reused", false),
+            (Problem::InProgress, 409, "in-progress", true),
+            (Problem::OutcomeUnknown, 409, "outcome-unknown", false),
+            (not_kept, 409, "response-not-kept", false),
+            (too_large, 413, "request-too-large", false),
+            (Problem::Unavailable, 503, "unavailable", true),
+            (Problem::Overloaded, 503, "overloaded", true),
+            (Problem::RecordCorrupt, 500, "record-corrupt", false),
+        ] {
+            let told = problem.render(&rules);
+            assert_eq!(told.status(), code);
+            assert_eq!(told.headers()[CONTENT_TYPE], "application/problem+json");
+            assert_eq!(told.headers().contains_key(RETRY_AFTER), passes, "{name}");
+            assert_eq!(told.headers()[LINK], "<https://example.org/keys>; rel=\"help\"");
+            let body: serde_json::Value = serde_json::from_slice(told.body()).unwrap();
+            assert_eq!(body["type"], format!("urn:onceflight:problem:{name}"));
+            assert_eq!(body["status"], code);
+            assert_eq!(body["title"], problem.title());
+            assert_eq!(body["detail"], problem.detail());
+        }
+    }
+
+    #[test]
+    fn json_escapes() {
+        let text = "a\"b\\c\n\u{1}\u{7f}\u{e4}\u{2028}";
+        assert_eq!(serde_json::from_str::<String>(&json(text)).unwrap(), text);
+    }
+
+    #[test]
+    fn what_cant_be_a_header_is_left_out() {
+        let rules = Rules { docs: Some("a\nb".into()), ..Rules::default() };
+        assert!(!Problem::KeyMissing.render(&rules).headers().contains_key(LINK));
+    }
+}

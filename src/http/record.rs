@@ -75,3 +75,73 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     take(rest, N)?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response() -> Response<Vec<u8>> {
+        Response::builder()
+            .status(207)
+            .header("set-cookie", "a=1")
+            .header("x-empty", "")
+            .header("set-cookie", "b=2")
+            .header("x-bytes", HeaderValue::from_bytes(b"\xff\xfe\t~").unwrap())
+            .body(vec![0, 255, b'\r', b'\n'])
+            .unwrap()
+    }
+
+    fn same(left: &Response<Vec<u8>>, right: &Response<Vec<u8>>) -> bool {
+        left.status() == right.status()
+            && left.headers().iter().eq(right.headers())
+            && left.body() == right.body()
+    }
+
+    #[test]
+    fn comes_back_as_it_was() {
+        for response in [response(), Response::new(Vec::new())] {
+            let kept = encode(&response, |_| false);
+            assert!(same(&decode(&kept).unwrap(), &response));
+        }
+    }
+
+    #[test]
+    fn without_what_is_stripped() {
+        let kept = encode(&response(), |name| name == "set-cookie");
+        let decoded = decode(&kept).unwrap();
+        assert!(!decoded.headers().contains_key("set-cookie"));
+        assert_eq!((decoded.headers().len(), decoded.body().len()), (2, 4));
+    }
+
+    #[test]
+    fn too_large_is_told_with_its_status() {
+        let status = StatusCode::ACCEPTED;
+        let problem = decode(&without_body(status)).unwrap_err();
+        assert_eq!(problem, Problem::ResponseNotKept(status));
+    }
+
+    /// Cut off within its headers it is corrupt; one changed byte gives another response or none.
+    #[test]
+    fn corrupt_ones_are_told() {
+        let kept = encode(&response(), |_| false);
+        let (status, data) = (kept.status(), kept.data());
+        for len in 0..data.len() - response().body().len() {
+            let problem = decode(&Kept::new(status, &data[..len])).unwrap_err();
+            assert_eq!(problem, Problem::RecordCorrupt, "{len}");
+        }
+        let mut changed = data.to_vec();
+        for at in 0..data.len() {
+            for byte in 0..=u8::MAX {
+                changed[at] = byte;
+                let decoded = decode(&Kept::new(status, &changed));
+                let as_it_was = decoded.is_ok_and(|decoded| same(&decoded, &response()));
+                // The names of headers have no case.
+                assert!(!as_it_was || byte.eq_ignore_ascii_case(&data[at]), "byte {at} = {byte}");
+            }
+            changed[at] = data[at];
+        }
+        for status in [-1, 0, 99, 1000, i32::MAX] {
+            assert_eq!(decode(&Kept::new(status, data)).unwrap_err(), Problem::RecordCorrupt);
+        }
+    }
+}

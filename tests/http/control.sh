@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Breaks src/http in one place at a time, and demands that a case of the conformance suite fails for it: `make verify`.
+#
+# | control | the guarantee that is taken out |
+# |-|-|
+# | key-* | a key that can't be used is refused |
+# | scope-* | another caller, method or path has other keys |
+# | payload-* | the same key for something else is refused |
+# | status-* | what a response says of the key |
+# | kept-* | a response comes back as it was, and nothing of the moment with it |
+# | shared-* | a failure is told to those who wait |
+# | told-* | a refusal says what it has to |
+#
+# A control fails if its patch no longer applies, if the broken crate doesn't compile, or if the case passes. Arguments
+# choose controls by name. Needs Python.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/http-controls}
+mkdir -p "$CARGO_TARGET_DIR"
+CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")
+export RUST_BACKTRACE=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
+
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+tar --exclude=./target --exclude=./.git -c . | tar -x -C "$tree"
+cd "$tree"
+
+wanted=("$@")
+ran=0
+failed=0
+
+# build: sets `server`, the command that starts the server under test.
+build() {
+    local program
+    cargo test --locked --features http,sqlite --test http --no-run >"$tree/build.log" 2>&1 || return 1
+    program=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$tree/build.log")
+    server=("$program" target::serve --exact --ignored --nocapture)
+}
+
+# broken NAME CASE FILE PERL: with src/http/FILE changed by PERL, a CASE must fail.
+broken() {
+    local name=$1 proof=$2 file=src/http/$3 log="$tree/control.log" verdict=''
+    [[ ${#wanted[@]} == 0 || " ${wanted[*]} " == *" $name "* ]] || return 0
+    ran=$((ran + 1))
+    : >"$log"
+    cp "$file" "$tree/sound"
+    perl -0pi -e "$4" "$file"
+    if cmp -s "$file" "$tree/sound"; then
+        verdict="the patch no longer applies to $file"
+    elif ! build; then
+        verdict="the broken crate doesn't compile"
+        cp "$tree/build.log" "$log"
+    elif timeout 120 python3 tests/http/conformance "$proof" -- "${server[@]}" >"$log" 2>&1; then
+        verdict="$proof passes all the same"
+    elif ! grep -q '^FAILED (' "$log"; then
+        verdict="$proof doesn't come to an end"
+    fi
+    # Copied anew, so that its time is a new one too: cargo goes by that.
+    cp "$tree/sound" "$file"
+    if [[ -z $verdict ]]; then
+        echo "ok: $name: $proof fails"
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $name: $verdict"
+        tail -n 15 "$log"
+    fi
+}
+
+broken key-doubled test_05 key.rs 's/if values\.next\(\)\.is_some\(\)/if false/'
+broken key-long test_04_unusable key.rs 's/1\.\.=LONGEST/1..=300/'
+broken key-not-ascii test_04_unusable key.rs 's/b'\'' '\''\.\.=b'\''~'\''\) => key/b'\'' '\''..) => key/'
+broken key-bare test_01_a_bare_token key.rs 's/token if lenient/token if true/'
+broken key-ignored test_06_a_key_counts policy.rs 's/Method::PUT \| Method::DELETE => Self::Optional/Method::PUT => Self::Off/'
+broken scope-principal test_09 policy.rs 's/b"scope", &\*principal/b"scope", &principal[..0]/'
+broken scope-method test_07 policy.rs 's/request\.method\(\)\.as_str\(\), /"", /'
+broken scope-path test_07 policy.rs 's/request\.uri\(\)\.path\(\)\]/""]/'
+broken payload-unchecked test_10 mod.rs 's/\.fingerprint\(keyed\.fingerprint\.as_bytes\(\)\)//'
+broken payload-query test_13_the_query policy.rs 's/asks, query, &payload/asks, b"", &payload/'
+broken payload-question-mark test_13_an_empty policy.rs 's/else \{ b"" \}/else { b"?" }/'
+broken status-nothing test_34 policy.rs 's/429 \| 503 =>/429 =>/'
+broken status-maybe test_36_a_failure_is_executed policy.rs 's/500\.\. => Self::MayHaveHappened/500.. => Self::NothingHappened/'
+broken status-kept test_36_a_failure_is_executed policy.rs 's/500\.\. => Self::May/600.. => Self::May/'
+broken status-created test_a_success policy.rs 's/status\(201\), status\(200\)/status(201), status(201)/'
+broken kept-repeated test_30_status record.rs 's/try_append/try_insert/'
+broken kept-date test_33_what policy.rs 's/^            DATE,$/            http::header::ETAG,/m'
+broken kept-stripped test_33_a_header policy.rs 's/self\.strip\.contains\(name\)/false/'
+broken kept-mark test_32 mod.rs 's/insert\(REPLAYED/insert("x-mark"/'
+broken kept-too-large test_45_a_response mod.rs 's/== ErrorKind::TooLarge/== ErrorKind::Closed/'
+broken kept-format test_39 record.rs 's/\[FORMAT, rest/[_, rest/'
+broken shared-nothing test_36_a_failure_is_shared mod.rs 's/cancel_with\(kept\)/cancel()/'
+broken shared-maybe test_36_a_failure_is_shared mod.rs 's/abandon_with\(kept\)/abandon()/'
+broken told-mismatch test_10 problem.rs 's/ErrorKind::Mismatch => Self::KeyReused/ErrorKind::Mismatch => Self::InProgress/'
+broken told-unknown test_36_or_held problem.rs 's/ErrorKind::Unknown => Self::OutcomeUnknown/ErrorKind::Unknown => Self::InProgress/'
+broken told-later test_19_past problem.rs 's/if self\.is_passing\(\)/if false/'
+broken told-overloaded test_45_too_many problem.rs 's/ErrorKind::Overloaded => Self::Overloaded/ErrorKind::Overloaded => Self::InProgress/'
+
+((ran > 0)) || { echo "no such control: ${wanted[*]}"; exit 1; }
+echo "$ran controls, $failed failed"
+((failed == 0))
