@@ -8,6 +8,8 @@
 # ONCEFLIGHT_RECORDS     records in each store (1000000)
 # ONCEFLIGHT_SEEDS       simulated clusters (10000)
 # ONCEFLIGHT_CHAOS       rounds of faults for the processes of examples/replicated_kv (300, some 6 seconds each)
+# ONCEFLIGHT_SEQUENCES   sequences of random calls on a table of sessions (200000)
+# ONCEFLIGHT_FUZZ        seconds under each fuzzer's target (1800)
 # ONCEFLIGHT_REPEAT      how often every other test is repeated (20)
 cd "$(dirname "$0")/.."
 [[ -n ${ONCEFLIGHT_TEST_SERVERS:-} ]] || exec scripts/servers.sh run scripts/soak.sh "$@"
@@ -23,6 +25,15 @@ step models env RUSTFLAGS="--cfg onceflight_shuttle" CARGO_TARGET_DIR="$TARGET/m
     ONCEFLIGHT_SCHEDULES="${ONCEFLIGHT_SCHEDULES:-100000}" \
     cargo test --locked --no-fail-fast --release --test models
 step stress cargo test --locked --release --test stress
+step sessions env ONCEFLIGHT_SEQUENCES="${ONCEFLIGHT_SEQUENCES:-200000}" \
+    cargo test --locked --release --test session -- --nocapture random::
+if rustc +nightly --version >/dev/null 2>&1; then
+    for target in restore calls; do
+        step "fuzz-$target" env CARGO_TARGET_DIR="$TARGET/fuzz" fuzz/run.sh "$target" "${ONCEFLIGHT_FUZZ:-1800}"
+    done
+else
+    skip fuzz "there is no nightly Rust, which alone instruments for it: rustup toolchain install nightly"
+fi
 step crash env ONCEFLIGHT_KILLS="${ONCEFLIGHT_KILLS:-10000}" ONCEFLIGHT_RECORDS="${ONCEFLIGHT_RECORDS:-1000000}" \
     cargo test --locked --no-fail-fast --release --features stores --test crash -- --nocapture
 step cluster env ONCEFLIGHT_SEEDS="${ONCEFLIGHT_SEEDS:-10000}" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
@@ -30,7 +41,7 @@ step cluster env ONCEFLIGHT_SEEDS="${ONCEFLIGHT_SEEDS:-10000}" CARGO_PROFILE_REL
 step nodes env ONCEFLIGHT_CHAOS="${ONCEFLIGHT_CHAOS:-300}" \
     cargo test --locked --release --test nodes -- --nocapture
 step lib make lib
-unset ONCEFLIGHT_SEEDS ONCEFLIGHT_CHAOS ONCEFLIGHT_STRESS ONCEFLIGHT_KILLS ONCEFLIGHT_RECORDS
+unset ONCEFLIGHT_SEEDS ONCEFLIGHT_CHAOS ONCEFLIGHT_STRESS ONCEFLIGHT_KILLS ONCEFLIGHT_RECORDS ONCEFLIGHT_SEQUENCES
 # More threads than cores, and another order each time: what only luck kept apart meets.
 for ((run = 1; run <= repeat; run++)); do
     step "rust-$run" cargo test --locked --no-fail-fast --release --all-features --lib --tests -- --test-threads 16

@@ -9,6 +9,8 @@ asan="-Zsanitizer=address"
 tsan="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg onceflight_tsan"
 # Threads after a fork are TSan's limit, not ours.
 export TSAN_OPTIONS="suppressions=$PWD/scripts/tsan.supp die_after_fork=0"
+# Sequences of random calls: what is instrumented is slow.
+export ONCEFLIGHT_SEQUENCES=500
 export ASAN_OPTIONS="detect_leaks=1 detect_stack_use_after_return=1"
 
 # proof FAULT MESSAGE FLAGS: a program with that fault, built and run as the tests are, must die of it.
@@ -49,9 +51,12 @@ if rustc +nightly --version >/dev/null 2>&1; then
     step proof-race proof race "ThreadSanitizer: data race" "$tsan"
     # Not every Rust test: std comes without instrumentation, so TSan can't see what orders the end of a scope before
     # what follows it, and reports the tests that don't join their threads: some in tests/table and tests/peers read
-    # a counter then. The storm joins, and so do the C tests.
-    step tsan nightly tsan "$tsan" test --no-fail-fast --lib --test stress --test fingerprint --test alloc
+    # a counter then. The storms join, and so do the C tests.
+    step tsan nightly tsan "$tsan" test --no-fail-fast --lib --test stress --test fingerprint --test alloc --test session
     step tsan-c thread_sanitized_c
+    # Long enough to show that they build and run; `make soak` lets them search.
+    step fuzz-restore env CARGO_TARGET_DIR="$TARGET/fuzz" fuzz/run.sh restore 20
+    step fuzz-calls env CARGO_TARGET_DIR="$TARGET/fuzz" fuzz/run.sh calls 20
 else
     skip sanitizers-of-rust "there is no nightly Rust, which alone has them: rustup toolchain install nightly"
 fi
@@ -66,5 +71,6 @@ else
 fi
 step controls env CARGO_TARGET_DIR="$TARGET/controls" tests/models/control.sh
 step store-controls env CARGO_TARGET_DIR="$TARGET/store-controls" tests/store/control.sh
+step session-controls env CARGO_TARGET_DIR="$TARGET/session-controls" tests/session/control.sh
 step msrv scripts/msrv.sh
 finish

@@ -140,3 +140,37 @@ fn flights_leave_nothing_behind() {
     allocations(round);
     assert_eq!(keys.len(), allocations(round).0);
 }
+
+/// With a seal of its own. It tells the numbers of an honest table, but for those at `places`.
+fn forged(table: &onceflight::SessionTable, places: &[(usize, u32)]) -> Vec<u8> {
+    let mut bytes = table.freeze().unwrap().to_bytes();
+    bytes.truncate(bytes.len() - 8);
+    for (place, number) in places {
+        bytes[*place..place + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    let mut seal = siphasher::sip::SipHasher24::new();
+    std::hash::Hasher::write(&mut seal, &bytes);
+    bytes.extend(std::hash::Hasher::finish(&seal).to_le_bytes());
+    bytes
+}
+
+/// No room is made for what a snapshot says that it has, only for what it has.
+#[test]
+fn a_snapshot_that_lies_about_its_numbers_takes_no_room() {
+    let most = usize::try_from(u32::MAX).unwrap();
+    let limits = onceflight::SessionTable::builder().max_response_len(1 << 31);
+    let mut table = limits.max_bytes(most).max_session_bytes(most).build().unwrap();
+    let request = onceflight::session::SessionRequest::implicit(b"c", 1);
+    table.apply(&request, 0, || (0, "data")).unwrap();
+    let end = table.freeze().unwrap().to_bytes().len() - 8;
+    // max_sessions and how many there are; the length of a response.
+    for lies in [&[(16, u32::MAX - 1), (20, u32::MAX - 1)][..], &[(end - 8, 1 << 31)]] {
+        let bytes = forged(&table, lies);
+        let (count, largest) = allocations(|| {
+            let error = onceflight::SessionTable::restore(&bytes).unwrap_err();
+            assert_eq!(ErrorKind::Format, error.kind());
+        });
+        assert!(count < 20 && largest < 1 << 13, "{count} pieces, one of {largest} bytes");
+    }
+    assert!(onceflight::SessionTable::restore(&forged(&table, &[])).is_ok());
+}

@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use onceflight::{Begin, DedupTable, TryBegin};
+use onceflight::session::{Node, SessionRequest};
+use onceflight::{Begin, DedupTable, ErrorKind, SessionTable, TryBegin};
 
 /// The system's, counting for all threads: bytes that are held, and pieces ever asked for.
 struct Counting;
@@ -175,4 +176,57 @@ fn an_offer_stands_a_millisecond_at_least() {
     let most = 500 + 10 * start.elapsed().as_millis();
     assert!((pieces as u128) < most, "{pieces} allocations, {most} expected at most");
     drop(followers);
+}
+
+/// A snapshot takes no more memory than its length allows: here of sessions that take the most for their
+/// bytes, a window of 64 for one short reply each.
+#[test]
+fn a_restored_table_is_bounded_by_its_snapshot() {
+    let _alone = alone();
+    let mut table = SessionTable::builder().window(64).build().unwrap();
+    for client in 0_u16..5000 {
+        let client = client.to_le_bytes();
+        let life = table.register(client, "", 0).unwrap();
+        table.apply(&SessionRequest::new(&client, life, 64), 0, || (0, "")).unwrap();
+    }
+    let bytes = table.freeze().unwrap().to_bytes();
+    drop(table);
+    let before = HELD.load(Relaxed);
+    let table = SessionTable::restore(&bytes).unwrap();
+    let held = HELD.load(Relaxed) - before;
+    assert!(held < 50 * bytes.len(), "{held} bytes for {}", bytes.len());
+    assert_eq!(5000, table.len());
+}
+
+/// A table whose sessions come and go keeps nothing of those that went.
+#[test]
+fn sessions_that_are_gone_leave_nothing() {
+    let _alone = alone();
+    let mut table = SessionTable::builder().max_sessions(50).build().unwrap();
+    let left = left_by(|round| {
+        let client = [round.to_le_bytes(); 4].concat();
+        table.apply(&SessionRequest::implicit(&client, 1), 0, || (0, [0; 100])).unwrap();
+        drop(table.freeze().unwrap().to_bytes());
+    });
+    assert!(left < SLACK, "{left} bytes");
+}
+
+/// Of requests that were refused, given up, told by another, or never applied.
+#[test]
+fn a_node_keeps_nothing_of_those_who_asked() {
+    let _alone = alone();
+    let node = Node::new(SessionTable::builder().build().unwrap());
+    let left = left_by(|round| {
+        let request = SessionRequest::implicit(b"client", 1 + round as u64);
+        let refuses = || Err(onceflight::Error::from(ErrorKind::Closed));
+        assert!(node.submit(&request, HOUR, refuses).is_err());
+        let logs = || Ok::<_, onceflight::Error>(());
+        assert!(node.submit(&request, Duration::ZERO, logs).is_err());
+        let applies = || {
+            node.apply(&request, 0, || (0, ""))?;
+            Ok::<_, onceflight::Error>(())
+        };
+        assert!(node.submit(&request, HOUR, applies).is_ok());
+    });
+    assert!(left < SLACK, "{left} bytes");
 }

@@ -53,6 +53,9 @@ use crate::fingerprint::Fingerprint;
 const MAGIC: &[u8; 8] = b"1flight\n";
 const VERSION: u32 = 1;
 
+/// Numbers that only count what has happened don't get there: from below it, they never overflow.
+pub(super) const MANY: u64 = 1 << 63;
+
 const DIGEST: u8 = 1;
 const TOO_LARGE: u8 = 2;
 
@@ -92,6 +95,9 @@ impl Header {
         };
         let header = Self { limits, sessions, clock: from.u64()?, registrations: from.u64()? };
         limits.check().map_err(|error| format_error(error.to_string()))?;
+        if header.registrations >= MANY {
+            return Err(format_error("more registrations than a table can have seen"));
+        }
         if sessions > max_sessions {
             return Err(format_error("more sessions than max_sessions"));
         }

@@ -38,6 +38,8 @@ mod request;
 mod roster;
 mod save;
 mod snapshot;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::fmt;
 
@@ -46,6 +48,8 @@ pub use node::Node;
 pub use request::SessionRequest;
 pub use save::Save;
 pub use snapshot::Snapshot;
+#[cfg(feature = "sqlite")]
+pub use sqlite::DurableSessions;
 
 use builder::Limits;
 use client::{Reply, Session, too_large};
@@ -448,7 +452,7 @@ impl SessionTable {
         self.due = u64::MAX;
         while let Some(slot) = self.roster.oldest() {
             let due = self.expiry(self.roster.get(slot).last_used);
-            if self.clock < due {
+            if self.clock < due || due == u64::MAX {
                 // Of all that are used later, none expires earlier.
                 self.due = due;
                 return;

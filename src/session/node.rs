@@ -185,11 +185,11 @@ impl Node {
         match told {
             Ok(outcome) => Some(outcome),
             Err(RecvTimeoutError::Disconnected) => Some(Err(not_leading())),
-            Err(RecvTimeoutError::Timeout) => {
-                self.proposals.lock().remove(key);
-                // Nobody can send any more; what was sent in the last moment counts.
-                applied.try_recv().ok()
-            }
+            // Whoever has taken the proposal away has something to tell, in the last moment.
+            Err(RecvTimeoutError::Timeout) => match self.proposals.lock().remove(key) {
+                Some(_) => None,
+                None => Some(applied.recv().unwrap_or_else(|_| Err(not_leading()))),
+            },
         }
     }
 

@@ -5,7 +5,7 @@
 //! written whole, with all the replies of its session.
 
 use super::SessionTable;
-use super::codec::{Header, Reader, format_error, read_session, seal, write_session};
+use super::codec::{Header, MANY, Reader, format_error, read_session, seal, write_session};
 use super::name::Name;
 use super::roster::Slot;
 use crate::error::Error;
@@ -152,6 +152,9 @@ impl SessionTable {
         let Some(slot) = self.roster.newest() else { return Ok(()) };
         if stamp < self.uses {
             return Err(format_error("two rows of the same use"));
+        }
+        if stamp >= MANY {
+            return Err(format_error("more uses than a table can have seen"));
         }
         self.uses = stamp;
         self.roster.get_mut(slot).stamp = stamp;

@@ -45,7 +45,7 @@ mod record;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "sqlite")]
-mod sqlite;
+pub(crate) mod sqlite;
 #[cfg(any(feature = "memcached", feature = "redis"))]
 mod stream;
 mod transaction;

@@ -4,6 +4,7 @@
 //! |-|-|
 //! | `leaders` | SIGKILL to leaders, anywhere: one response a key, whoever finishes |
 //! | `transactions` | the same to those whose record and rows are one transaction: both, or neither |
+//! | `sessions` | the same to those who apply requests to a durable table of sessions |
 //! | `outages` | servers are stopped, killed and frozen under traffic: errors in time, and then all goes on |
 //! | `stale` | leaders that were overtaken come back: they change nothing |
 //! | `clocks` | the wall clock jumps by years: no lease is touched |
@@ -35,6 +36,7 @@ mod many;
 mod mortal;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "memcached"))]
 mod outages;
+mod sessions;
 mod stale;
 mod transactions;
 mod worker;

@@ -4,6 +4,7 @@
 //! event for that, so it is tried again: after 1 ms, 2, 4, then every 8. What the disk makes a call
 //! wait isn't bounded.
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +24,7 @@ use crate::store::pool::Failure;
 use crate::sync::AtomicU64;
 
 /// A connection is one thread's at a time, so SQLite needn't lock it.
-pub(super) const FLAGS: OpenFlags =
+pub(crate) const FLAGS: OpenFlags =
     OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// What is known of a file once it has been found.
@@ -35,15 +36,21 @@ pub(super) struct Place {
 }
 
 pub(super) struct Db {
-    /// `None` only while it is dropped.
-    connection: Option<Connection>,
+    connection: Own,
     /// Until when the busy handler waits.
     patience: Arc<AtomicU64>,
     place: Arc<Place>,
 }
 
+/// A connection that the child of a fork doesn't close: that would take the parent's locks away.
+pub(crate) struct Own {
+    /// `None` only while it is dropped.
+    connection: Option<Connection>,
+    generation: u64,
+}
+
 /// Why a statement has no result.
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Sqlite(rusqlite::Error),
     /// What was read can't be used; the connection can.
     Ours(Error),
@@ -55,7 +62,8 @@ impl Db {
         place.check()?;
         let _inside = Inside::enter();
         let connection = Connection::open_with_flags(&place.path, FLAGS);
-        let connection = Some(connection.map_err(|error| Fault::Sqlite(error).at(&place.path))?);
+        let connection = connection.map_err(|error| Fault::Sqlite(error).at(&place.path))?;
+        let connection = Own::new(connection, place.generation);
         let patience = Arc::new(AtomicU64::new(moment(deadline)));
         let mut db = Self { connection, patience, place: Arc::clone(place) };
         db.set_up().map_err(|fault| fault.at(&place.path))?;
@@ -63,21 +71,19 @@ impl Db {
     }
 
     fn set_up(&mut self) -> Result<(), Fault> {
-        if let Some(connection) = &mut self.connection {
-            let until = Arc::clone(&self.patience);
-            let busy = move |tries| wait(tries, until.load(Ordering::Relaxed));
-            connection.busy_handler(Some(busy))?;
-        }
+        let until = Arc::clone(&self.patience);
+        let busy = move |tries| wait(tries, until.load(Ordering::Relaxed));
+        self.connection.busy_handler(Some(busy))?;
         let connection = self.connection();
         connection.set_prepared_statement_cache_capacity(32);
         // A commit is on the disk before anybody is told of it.
         connection.pragma_update(None, "synchronous", "FULL")?;
-        self.use_wal()?;
+        use_wal(connection, &self.place.path, |tries| self.wait(tries))?;
         schema::prepare(connection)
     }
 
     pub(super) fn connection(&self) -> &Connection {
-        self.connection.as_ref().expect("it is taken away only by drop")
+        &self.connection
     }
 
     fn wait(&self, tries: i32) -> bool {
@@ -86,28 +92,6 @@ impl Db {
 
     fn set_patience(&self, deadline: Instant) {
         self.patience.store(moment(deadline), Ordering::Relaxed);
-    }
-
-    /// Readers don't wait for the writer then, nor it for them, and a commit is one sync.
-    fn use_wal(&self) -> Result<(), Fault> {
-        let mode = |pragma| self.connection().query_row(pragma, [], |row| row.get::<_, String>(0));
-        let mut tries = 0;
-        // Asked first: setting it takes the file for oneself alone.
-        while mode("PRAGMA journal_mode")? != "wal" {
-            match mode("PRAGMA journal_mode = WAL") {
-                Ok(mode) if mode == "wal" => {}
-                Ok(mode) => {
-                    return Err(Fault::Ours(Error::store(format!(
-                        "{} can't be used: its journal mode is {mode} and can't be made WAL; use a file on a local disk",
-                        self.place.path.display()
-                    ))));
-                }
-                // SQLite doesn't call its busy handler for this.
-                Err(error) if is_busy(&error) && self.wait(tries) => tries += 1,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
     }
 
     /// Looks at records. One statement: each sees the file as it is at one moment.
@@ -150,39 +134,82 @@ impl Db {
     }
 }
 
-impl Drop for Db {
+impl Own {
+    /// Of the process that enrolled as that generation.
+    pub(crate) fn new(connection: Connection, generation: u64) -> Self {
+        Self { connection: Some(connection), generation }
+    }
+
+    /// Whether it is this process's, not its parent's.
+    pub(crate) fn is_ours(&self) -> bool {
+        fork::generation() == self.generation
+    }
+}
+
+impl Deref for Own {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("it is taken away only by drop")
+    }
+}
+
+impl DerefMut for Own {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("it is taken away only by drop")
+    }
+}
+
+impl Drop for Own {
     fn drop(&mut self) {
         let connection = self.connection.take();
-        if fork::generation() == self.place.generation {
+        if self.is_ours() {
             let _inside = Inside::enter();
             drop(connection);
         } else {
-            // The parent's: closing it here would take the parent's locks away.
             std::mem::forget(connection);
         }
     }
 }
 
-impl Place {
-    /// Whether the file is still where it was. Whoever writes to one that was deleted or replaced
-    /// writes for nobody, while others lead by the new one.
-    fn check(&self) -> Result<(), Error> {
-        match registry::identify(&self.path) {
-            Ok(identity) if identity == *self.identity => Ok(()),
-            _ => Err(Error::store(format!(
-                "{} was deleted or replaced while it was open; open it anew",
-                self.path.display()
-            ))),
+/// Readers don't wait for the writer then, nor it for them, and a commit is one sync.
+pub(crate) fn use_wal(
+    connection: &Connection,
+    path: &Path,
+    wait: impl Fn(i32) -> bool,
+) -> Result<(), Fault> {
+    let mode = |pragma| connection.query_row(pragma, [], |row| row.get::<_, String>(0));
+    let mut tries = 0;
+    // Asked first: setting it takes the file for oneself alone.
+    while mode("PRAGMA journal_mode")? != "wal" {
+        match mode("PRAGMA journal_mode = WAL") {
+            Ok(mode) if mode == "wal" => {}
+            Ok(mode) => {
+                return Err(Fault::Ours(Error::store(format!(
+                    "{} can't be used: its journal mode is {mode} and can't be made WAL; use a file on a local disk",
+                    path.display()
+                ))));
+            }
+            // SQLite doesn't call its busy handler for this.
+            Err(error) if is_busy(&error) && wait(tries) => tries += 1,
+            Err(error) => return Err(error.into()),
         }
+    }
+    Ok(())
+}
+
+impl Place {
+    fn check(&self) -> Result<(), Error> {
+        registry::check(&self.path, &self.identity)
     }
 }
 
-fn moment(deadline: Instant) -> Moment {
+pub(crate) fn moment(deadline: Instant) -> Moment {
     clock::after(clock::span(deadline.saturating_duration_since(Instant::now())))
 }
 
 /// Waits before a lock is tried again; answers false if there is no time left.
-fn wait(tries: i32, until: Moment) -> bool {
+pub(crate) fn wait(tries: i32, until: Moment) -> bool {
     let left = until.saturating_sub(clock::now());
     let pause = Duration::from_millis(1 << tries.clamp(0, 3));
     thread::sleep(pause.min(Duration::from_nanos(left)));
@@ -229,7 +256,7 @@ impl Fault {
     }
 
     /// What to tell the caller.
-    pub(super) fn at(self, path: &Path) -> Error {
+    pub(crate) fn at(self, path: &Path) -> Error {
         let error = match self {
             Self::Ours(error) => return error,
             Self::Sqlite(error) => error,

@@ -63,9 +63,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Transaction;
 
+pub(crate) use connection::{FLAGS, Fault, Own, moment, use_wal, wait};
+pub(crate) use registry::{Inside, Listing, list};
 pub use statements::SqliteStatements;
 
-use self::connection::{Db, Fault, Place};
+use self::connection::{Db, Place};
 use self::news::Listener;
 use self::times::Times;
 use self::verbs::{Look, Verbs};

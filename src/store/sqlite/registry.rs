@@ -21,7 +21,7 @@ use super::File;
 use super::connection::{FLAGS, Fault};
 use crate::error::{Error, ErrorKind};
 use crate::fork;
-use crate::sync::{AtomicUsize, StaticMutex, static_mutex};
+use crate::sync::{AtomicUsize, MutexGuard, StaticMutex, static_mutex};
 
 static OPEN: StaticMutex<Vec<Listed>> = static_mutex!(Vec::new());
 
@@ -30,16 +30,17 @@ static INSIDE: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
 
 struct Listed {
     identity: Arc<Identity>,
-    /// Dead while the last store of the file closes its connections: it is open still.
+    /// Dead where there are no connections to share: while the last store of the file closes them, and
+    /// of who is [`list`]ed alone. It is open still.
     file: Weak<File>,
     generation: u64,
 }
 
 /// What makes two paths the same file.
 #[cfg(unix)]
-pub(super) type Identity = (u64, u64);
+pub(crate) type Identity = (u64, u64);
 #[cfg(not(unix))]
-pub(super) type Identity = PathBuf;
+pub(crate) type Identity = PathBuf;
 
 #[cfg(unix)]
 pub(super) fn identify(path: &Path) -> std::io::Result<Identity> {
@@ -54,17 +55,51 @@ pub(super) fn identify(path: &Path) -> std::io::Result<Identity> {
     std::fs::canonicalize(path)
 }
 
+/// Whether the file that was found there still is. Whoever writes to one that was deleted or replaced
+/// writes for nobody, while others go on with the new one.
+pub(super) fn check(path: &Path, found: &Identity) -> Result<(), Error> {
+    match identify(path) {
+        Ok(identity) if identity == *found => Ok(()),
+        _ => Err(Error::store(format!(
+            "{} was deleted or replaced while it was open; open it anew",
+            path.display()
+        ))),
+    }
+}
+
 /// The file at `path`, which is made if there is none; `list` it if it isn't open.
 pub(super) fn share(
     path: &Path,
     list: impl FnOnce(PathBuf, Listing) -> File,
 ) -> Result<Arc<File>, Error> {
+    let (path, identity, mut files) = enter(path)?;
+    let mut same = files.iter().filter(|listed| *listed.identity == identity);
+    if let Some(file) = same.find_map(|listed| listed.file.upgrade()) {
+        return Ok(file);
+    }
+    let identity = Arc::new(identity);
+    let file = Arc::new(list(path, Listing(Arc::clone(&identity))));
+    files.push(Listed { identity, file: Arc::downgrade(&file), generation: fork::generation() });
+    Ok(file)
+}
+
+/// The same for who has a connection of its own: the child of a fork must know that the file is open.
+pub(crate) fn list(path: &Path) -> Result<(PathBuf, Listing), Error> {
+    let (path, identity, mut files) = enter(path)?;
+    let identity = Arc::new(identity);
+    let listing = Listing(Arc::clone(&identity));
+    files.push(Listed { identity, file: Weak::new(), generation: fork::generation() });
+    Ok((path, listing))
+}
+
+/// What may be opened, and the list, held meanwhile.
+fn enter(path: &Path) -> Result<(PathBuf, Identity, MutexGuard<'static, Vec<Listed>>), Error> {
     fork::enrol();
     let _inside = Inside::enter();
     if others(&INSIDE).any(|inside| inside.load(Ordering::Relaxed) > 0) {
         return Err(forked("SQLite can't be used in this process: another thread was inside it"));
     }
-    let mut files = OPEN.lock();
+    let files = OPEN.lock();
     let (path, identity) = find(path)?;
     let inherited =
         |listed: &Listed| *listed.identity == identity && listed.generation != fork::generation();
@@ -74,14 +109,7 @@ pub(super) fn share(
     if in_parent || files.iter().any(inherited) {
         return Err(forked(&format!("{} can't be opened: it was open", path.display())));
     }
-    let mut same = files.iter().filter(|listed| *listed.identity == identity);
-    if let Some(file) = same.find_map(|listed| listed.file.upgrade()) {
-        return Ok(file);
-    }
-    let identity = Arc::new(identity);
-    let file = Arc::new(list(path, Listing(Arc::clone(&identity))));
-    files.push(Listed { identity, file: Arc::downgrade(&file), generation: fork::generation() });
-    Ok(file)
+    Ok((path, identity, files))
 }
 
 /// What other generations than ours have.
@@ -110,11 +138,16 @@ fn find(path: &Path) -> Result<(PathBuf, Identity), Error> {
 }
 
 /// An open file is on the list until this is dropped: after its connections.
-pub(super) struct Listing(Arc<Identity>);
+pub(crate) struct Listing(Arc<Identity>);
 
 impl Listing {
     pub(super) fn identity(&self) -> Arc<Identity> {
         Arc::clone(&self.0)
+    }
+
+    /// Whether the file is still where it was.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
+        check(path, &self.0)
     }
 }
 
@@ -126,10 +159,10 @@ impl Drop for Listing {
 }
 
 /// This thread is inside SQLite.
-pub(super) struct Inside(&'static AtomicUsize);
+pub(crate) struct Inside(&'static AtomicUsize);
 
 impl Inside {
-    pub(super) fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         let here = &INSIDE[usize::try_from(fork::generation() % 8).unwrap_or(0)];
         here.fetch_add(1, Ordering::Relaxed);
         Self(here)
