@@ -197,6 +197,26 @@ GOALS = [
         ],
     ),
     (
+        "sessions: a small write / the same without",
+        [
+            *(
+                Check(who, ratio("session-write", who, "no sessions", n=1000), 1.5)
+                for who in ("1 session", "1,000 sessions", "1,000 sessions, W 16")
+            ),
+            Check(
+                "100,000 sessions and keys", ratio("session-write", "100,000 sessions", "no sessions", n=100_000), 1.5
+            ),
+        ],
+    ),
+    (
+        "sessions: memory and snapshots",
+        [
+            Check("W 1, without the reply, bytes", value("session-bare", "W 1, 32 bytes"), 140),
+            Check("W 64, without the replies", value("session-bare", "W 64, full of 32 bytes"), 1150),
+            Check("freeze of 100,000, µs", value("session-freeze", "100,000 sessions"), 1000),
+        ],
+    ),
+    (
         "Python through ctypes",
         [
             Check("cycle / best package", against_best("python-cycle", OURS, min), 0.30),

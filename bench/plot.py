@@ -196,6 +196,35 @@ def sections(figures):
         ),
         ["python-cycle", "python-wake"],
     )
+    yield (
+        "Sessions",
+        "A small write to a map of 1,000 or 100,000 keys (16-byte key, 24-byte value, a reply of its own), applied by "
+        "a state machine without sessions and with them: clients with 16-byte names in turn, each with one "
+        "request under way or (W 16) sixteen. `session-bare` is a session without the blocks of its replies. "
+        "`session-freeze` is what applies stop for when a snapshot is taken, `session-in-place` what they would "
+        "stop for if it were written then; `session-during` is an apply while one is alive, in the worst order: one "
+        "to each session, so that all of them are copied. The longest applies have the machine's own delays in them.",
+        "sessions",
+        bars(
+            figures,
+            [
+                *((f"a write, {count(n)} keys", of("session-write", n=n)) for n in figures.sizes("session-write")),
+                ("memory of a session", of("session-memory")),
+            ],
+        ),
+        [
+            "session-write",
+            "session-memory",
+            "session-bare",
+            "session-freeze",
+            "session-in-place",
+            "session-before",
+            "session-during",
+            "session-worst",
+            "session-slowest",
+            "session-restore",
+        ],
+    )
     for store, title in STORES.items():
         yield store_section(figures, store, title)
 
@@ -252,8 +281,10 @@ def tables(figures, works):
 
 
 def kind_of(work):
-    """Of a store's work, what is measured; of any other, nothing."""
+    """Of a store's work, what is measured, and of the sessions'; of any other, nothing."""
     store, _, rest = work.partition("-")
+    if store == "session":
+        return {"write": "write", "memory": "memory", "bare": "memory"}.get(rest, "snapshot")
     if store not in STORES:
         return ""
     what, _, figure = rest.rpartition("-")

@@ -17,9 +17,16 @@ impl Response {
         Self(Block::of(status, data, &[]))
     }
 
-    /// With a label beside the data, in the same allocation.
-    pub(crate) fn labelled(status: i32, data: &[u8], label: &[u8]) -> Self {
-        Self(Block::of(status, data, label))
+    /// Two holds on one, with a label beside the data, in the same allocation.
+    pub(crate) fn twice(status: i32, data: &[u8], label: &[u8]) -> (Self, Self) {
+        let (one, other) = Block::twice(status, data, label);
+        (Self(one), Self(other))
+    }
+
+    /// Writes another one of the same lengths over it, if nobody else has it; a second hold on that.
+    #[inline]
+    pub(crate) fn rewrite(&mut self, status: i32, data: &[u8], label: &[u8]) -> Option<Self> {
+        self.0.rewrite(status, data, label).map(Self)
     }
 
     pub(crate) fn label(&self) -> &[u8] {

@@ -16,6 +16,7 @@ mod plan;
 mod replay;
 mod report;
 mod rounds;
+mod session;
 #[cfg(feature = "store")]
 mod store;
 mod threads;
@@ -44,6 +45,7 @@ Measures onceflight and its peers in interleaved rounds. WORK is any of
   memory   bytes a completed entry and a key in flight
   growth   10^3 to 10^6 keys held; a begin while 10^6 expire
   count    allocations and instructions a cycle (with valgrind)
+  session  a write with and without sessions; their memory; snapshots
   store    flights, replays and followers over stores (built with --features stores)
   all      all of them
 
@@ -64,6 +66,7 @@ const WORKS: &[(&str, Work)] = &[
     ("memory", memory::run),
     ("growth", growth::run),
     ("count", count::run),
+    ("session", session::run),
     #[cfg(feature = "store")]
     ("store", store::run),
 ];

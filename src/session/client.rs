@@ -8,13 +8,13 @@
 //! | in the window, too large | executed; the response couldn't be kept | `TooLarge`; `Conflict` for another digest |
 //! | floor + W or above | never executed | `WindowFull` |
 //!
-//! The floor only rises. Replies stand at seq modulo the ring's length, which grows to what the client
-//! uses of its window: a client that waits for each reply has room for one.
+//! The floor only rises. The ring of replies grows to what the client uses of its window: a client that
+//! waits for each reply has room for one.
 
 use super::name::Name;
+use super::reply::Reply;
+use super::ring::Ring;
 use crate::error::{Error, ErrorKind};
-use crate::fingerprint::Fingerprint;
-use crate::response::Response;
 
 #[derive(Clone, Debug)]
 pub(super) struct Session {
@@ -30,48 +30,7 @@ pub(super) struct Session {
     floor: u64,
     /// The data of all replies.
     bytes: u64,
-    ring: Box<[Option<Reply>]>,
-}
-
-/// What was said to a request that was executed. The digest is the response's label.
-#[derive(Clone, Debug)]
-pub(super) struct Reply {
-    pub response: Response,
-    /// Its data is gone: it is replayed as an error.
-    pub too_large: bool,
-}
-
-impl Reply {
-    pub fn kept(status: i32, data: &[u8], digest: Option<&Fingerprint>) -> Self {
-        Self { response: Response::labelled(status, data, label(digest)), too_large: false }
-    }
-
-    pub fn tombstone(status: i32, digest: Option<&Fingerprint>) -> Self {
-        Self { response: Response::labelled(status, &[], label(digest)), too_large: true }
-    }
-
-    /// What a request with that digest is told.
-    #[inline]
-    pub fn tell(&self, digest: Option<&Fingerprint>) -> Result<Response, Error> {
-        if self.response.label() != label(digest) {
-            return Err(ErrorKind::Conflict.into());
-        }
-        if self.too_large {
-            return Err(too_large());
-        }
-        Ok(self.response.clone())
-    }
-}
-
-#[inline]
-fn label(digest: Option<&Fingerprint>) -> &[u8] {
-    digest.map_or(&[], |digest| digest.as_bytes())
-}
-
-#[cold]
-pub(super) fn too_large() -> Error {
-    let detail = "executed, but the response was too large to be kept; it won't be executed again";
-    Error::new(ErrorKind::TooLarge, detail)
+    ring: Ring,
 }
 
 impl Session {
@@ -84,13 +43,18 @@ impl Session {
             stamp: 0,
             floor: 1,
             bytes: 0,
-            ring: Box::default(),
+            ring: Ring::One(None),
         }
     }
 
     #[inline]
     pub fn client(&self) -> &[u8] {
         self.client.get()
+    }
+
+    #[inline]
+    pub fn is_of(&self, client: &[u8]) -> bool {
+        self.client.is(client)
     }
 
     pub fn into_client(self) -> Name {
@@ -123,60 +87,41 @@ impl Session {
         if ahead >= u64::from(window) {
             return Err(ErrorKind::WindowFull.into());
         }
-        Ok(if ahead < self.ring.len() as u64 { self.ring[self.spot(seq)].as_ref() } else { None })
+        Ok(if ahead < self.ring.len() { self.ring.get(seq) } else { None })
     }
 
-    /// Forgets what is acknowledged. Tells how many bytes of data went.
+    /// Forgets what is acknowledged. Tells how many bytes of data went, and gives the last of it back.
     #[inline]
-    pub fn raise_floor(&mut self, to: u64) -> u64 {
-        if to <= self.floor {
-            return 0;
-        }
-        let before = self.bytes;
-        let gone = (to - self.floor).min(self.ring.len() as u64);
-        for seq in self.floor..self.floor + gone {
-            let spot = self.spot(seq);
-            if let Some(reply) = self.ring[spot].take() {
-                self.bytes -= reply.response.data().len() as u64;
+    pub fn raise_floor(&mut self, to: u64) -> (u64, Option<Reply>) {
+        let (before, mut spare) = (self.bytes, None);
+        for seq in self.floor..to.min(self.end()) {
+            if let Some(reply) = self.ring.take(seq) {
+                self.bytes -= reply.data().len() as u64;
+                spare = Some(reply);
             }
         }
-        self.floor = to;
-        before - self.bytes
+        self.floor = self.floor.max(to);
+        (before - self.bytes, spare)
+    }
+
+    /// The first number that the ring has no room for.
+    #[inline]
+    fn end(&self) -> u64 {
+        self.floor.saturating_add(self.ring.len())
     }
 
     /// Of a sequence number in the window that has none.
-    pub fn put(&mut self, seq: u64, reply: Reply, window: u32) {
-        let ahead = seq - self.floor;
-        if ahead >= self.ring.len() as u64 {
-            self.grow(ahead, window);
+    #[inline(always)]
+    pub fn put(&mut self, seq: u64, reply: Reply) {
+        if seq >= self.end() {
+            self.ring.grow(self.floor, seq - self.floor + 1);
         }
-        self.bytes += reply.response.data().len() as u64;
-        let spot = self.spot(seq);
-        self.ring[spot] = Some(reply);
-    }
-
-    #[cold]
-    fn grow(&mut self, ahead: u64, window: u32) {
-        let len = (ahead + 1).next_power_of_two().min(u64::from(window));
-        let mut ring: Vec<Option<Reply>> = Vec::new();
-        ring.resize_with(usize::try_from(len).expect("a window of 64 at most"), || None);
-        for seq in self.floor..self.floor.saturating_add(self.ring.len() as u64) {
-            let spot = self.spot(seq);
-            let to = usize::try_from(seq % len).expect("less than 64");
-            ring[to] = self.ring[spot].take();
-        }
-        self.ring = ring.into_boxed_slice();
-    }
-
-    #[inline]
-    #[allow(clippy::cast_possible_truncation)] // less than 64
-    fn spot(&self, seq: u64) -> usize {
-        (seq % self.ring.len() as u64) as usize
+        self.bytes += reply.data().len() as u64;
+        self.ring.put(seq, reply);
     }
 
     /// All replies, in the order of their sequence numbers, which come along.
     pub fn replies(&self) -> impl Iterator<Item = (u64, &Reply)> {
-        let past = self.floor.saturating_add(self.ring.len() as u64);
-        (self.floor..past).filter_map(|seq| Some((seq, self.ring[self.spot(seq)].as_ref()?)))
+        (self.floor..self.end()).filter_map(|seq| Some((seq, self.ring.get(seq)?)))
     }
 }

@@ -46,7 +46,8 @@ use siphasher::sip::SipHasher24;
 
 use super::MAX_NAME;
 use super::builder::Limits;
-use super::client::{Reply, Session};
+use super::client::Session;
+use super::reply::Reply;
 use crate::error::{Error, ErrorKind};
 use crate::fingerprint::Fingerprint;
 
@@ -134,15 +135,14 @@ fn write_name(name: &[u8], to: &mut Vec<u8>) {
 
 #[allow(clippy::cast_possible_truncation)] // a window has 64 numbers at most, a response 2^31 bytes
 fn write_reply(ahead: u64, reply: &Reply, to: &mut Vec<u8>) {
-    let Reply { response, too_large } = reply;
-    let digest = response.label();
-    let kind = if digest.is_empty() { 0 } else { DIGEST } | if *too_large { TOO_LARGE } else { 0 };
+    let (digest, data, tombstone) = (reply.digest(), reply.data(), reply.is_tombstone());
+    let kind = if digest.is_empty() { 0 } else { DIGEST } | if tombstone { TOO_LARGE } else { 0 };
     to.extend_from_slice(&[ahead as u8, kind]);
-    to.extend_from_slice(&response.status().to_le_bytes());
+    to.extend_from_slice(&reply.status().to_le_bytes());
     to.extend_from_slice(digest);
-    if !too_large {
-        to.extend_from_slice(&(response.data().len() as u32).to_le_bytes());
-        to.extend_from_slice(response.data());
+    if !tombstone {
+        to.extend_from_slice(&(data.len() as u32).to_le_bytes());
+        to.extend_from_slice(data);
     }
 }
 
@@ -176,10 +176,10 @@ pub(super) fn read_session(from: &mut Reader<'_>, header: &Header) -> Result<Ses
         }
         least = ahead + 1;
         let reply = read_reply(from, limits)?;
-        if reply.response.data().len() as u64 > limits.max_session_bytes - session.bytes() {
+        if reply.data().len() as u64 > limits.max_session_bytes - session.bytes() {
             return Err(format_error("a session with more bytes than max_session_bytes"));
         }
-        session.put(floor + ahead, reply, limits.window);
+        session.put(floor + ahead, reply);
     }
     Ok(session)
 }
@@ -198,7 +198,7 @@ fn read_reply(from: &mut Reader<'_>, limits: &Limits) -> Result<Reply, Error> {
     if u64::from(len) > limits.max_response_len {
         return Err(format_error("a response longer than max_response_len"));
     }
-    Ok(Reply::kept(status, from.take(len as usize)?, digest.as_ref()))
+    Ok(Reply::kept(status, from.take(len as usize)?, digest.as_ref()).0)
 }
 
 /// The hash of bytes that come in pieces.

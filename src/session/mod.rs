@@ -7,10 +7,10 @@
 //! (Lee and others, 2015).
 //!
 //! From the outside in: this file has the verbs, with `builder` and `request`; `client` is one
-//! client's window, `roster` who has a session and in what order they were used, `snapshot` and
-//! `codec` the format, `save` the rows of a database. [`Node`] joins what is in flight, on the leader
-//! alone, to what is replicated. With the feature `sqlite`, `DurableSessions` is the whole for one
-//! machine.
+//! client's window, `ring` and `reply` what it holds, `roster` who has a session and in what order
+//! they were used, `snapshot` and `codec` the format, `save` the rows of a database. [`Node`] joins what
+//! is in flight, on the leader alone, to what is replicated. With the feature `sqlite`,
+//! `DurableSessions` is the whole for one machine.
 //!
 //! | session | begin | register, same nonce | register, other nonce | unregister | time passes, or no room |
 //! |-|-|-|-|-|-|
@@ -34,7 +34,9 @@ mod client;
 mod codec;
 mod name;
 mod node;
+mod reply;
 mod request;
+mod ring;
 mod roster;
 mod save;
 mod snapshot;
@@ -52,7 +54,8 @@ pub use snapshot::Snapshot;
 pub use sqlite::DurableSessions;
 
 use builder::Limits;
-use client::{Reply, Session, too_large};
+use client::Session;
+use reply::{Reply, too_large};
 use roster::{Roster, Slot};
 use save::Changes;
 
@@ -98,8 +101,6 @@ pub struct SessionTable {
     due: u64,
     /// The last incarnation.
     registrations: u64,
-    /// The last stamp.
-    uses: u64,
     /// The data of all replies.
     bytes: u64,
     open: Option<Open>,
@@ -112,6 +113,36 @@ struct Open {
     incarnation: u64,
     seq: u64,
     digest: Option<Fingerprint>,
+    /// A reply that it acknowledges.
+    spare: Option<Reply>,
+}
+
+impl Open {
+    /// Keeps what it was executed with, or that it was.
+    #[inline]
+    fn answer(
+        self,
+        session: &mut Session,
+        limits: &Limits,
+        status: i32,
+        data: &[u8],
+    ) -> Result<Response, Error> {
+        let Self { seq, digest, spare, .. } = self;
+        let len = data.len() as u64;
+        if len > limits.max_response_len || len > limits.max_session_bytes - session.bytes() {
+            session.put(seq, Reply::tombstone(status, digest.as_ref()));
+            return Err(too_large());
+        }
+        let (reply, response) = Reply::over(spare, status, data, digest.as_ref());
+        session.put(seq, reply);
+        Ok(response)
+    }
+}
+
+/// What a begin found, and where.
+enum Entered<'a> {
+    Lead { session: &'a mut Session, limits: &'a Limits, open: &'a mut Option<Open> },
+    Replayed(Response),
 }
 
 /// What [`SessionTable::begin`] found.
@@ -163,7 +194,6 @@ impl SessionTable {
             clock: 0,
             due: u64::MAX,
             registrations: 0,
-            uses: 0,
             bytes: 0,
             open: None,
             changes: None,
@@ -226,26 +256,37 @@ impl SessionTable {
         request: &SessionRequest<'_>,
         now_ms: u64,
     ) -> Result<SessionBegin, Error> {
+        Ok(match self.enter(request, now_ms)? {
+            Entered::Lead { .. } => SessionBegin::Lead,
+            Entered::Replayed(response) => SessionBegin::Replayed(response),
+        })
+    }
+
+    /// Begins, and stays in the session.
+    #[inline]
+    fn enter(&mut self, request: &SessionRequest<'_>, now_ms: u64) -> Result<Entered<'_>, Error> {
         self.check_closed()?;
         check_request(request)?;
         self.advance(now_ms);
         let slot = self.find_or_admit(request)?;
+        self.changed(slot);
         let window = self.limits.window;
-        let session = self.touch(slot);
+        let session = self.roster.touch(slot, self.clock);
+        let SessionRequest { incarnation, seq, digest, .. } = *request;
         let ack = match request.ack {
-            0 if session.nonce.is_none() => (request.seq + 1).saturating_sub(window.into()),
+            0 if session.nonce.is_none() => (seq + 1).saturating_sub(window.into()),
             ack => ack,
         };
-        let forgotten = session.raise_floor(ack);
-        self.bytes -= forgotten;
-        if let Some(reply) = self.roster.get(slot).look(request.seq, window)? {
-            return reply.tell(request.digest.as_ref()).map(SessionBegin::Replayed);
+        let (gone, spare) = session.raise_floor(ack);
+        self.bytes -= gone;
+        if let Some(reply) = session.look(seq, window)? {
+            return reply.tell(digest.as_ref()).map(Entered::Replayed);
         }
-        let SessionRequest { incarnation, seq, digest, .. } = *request;
-        self.open = Some(Open { slot, incarnation, seq, digest });
-        Ok(SessionBegin::Lead)
+        self.open = Some(Open { slot, incarnation, seq, digest, spare });
+        Ok(Entered::Lead { session, limits: &self.limits, open: &mut self.open })
     }
 
+    #[inline(always)]
     fn find_or_admit(&mut self, request: &SessionRequest<'_>) -> Result<Slot, Error> {
         let SessionRequest { client, incarnation, seq, .. } = *request;
         match self.roster.find(client) {
@@ -273,22 +314,12 @@ impl SessionTable {
         let open = self.open.take_if(|open| {
             open.seq == request.seq
                 && open.incarnation == request.incarnation
-                && self.roster.get(open.slot).client() == request.client
+                && self.roster.get(open.slot).is_of(request.client)
         });
-        let Some(Open { slot, seq, digest, .. }) = open else { return Err(not_open()) };
-        let session = self.roster.get_mut(slot);
-        let len = data.len() as u64;
-        if len > self.limits.max_response_len
-            || len > self.limits.max_session_bytes - session.bytes()
-        {
-            session.put(seq, Reply::tombstone(status, digest.as_ref()), self.limits.window);
-            return Err(too_large());
-        }
-        let reply = Reply::kept(status, data, digest.as_ref());
-        let response = reply.response.clone();
-        session.put(seq, reply, self.limits.window);
-        self.bytes += len;
-        self.make_room_for_bytes();
+        let open = open.ok_or_else(not_open)?;
+        let session = self.roster.get_mut(open.slot);
+        let response = open.answer(session, &self.limits, status, data)?;
+        self.make_room_for(&response);
         Ok(response)
     }
 
@@ -306,11 +337,13 @@ impl SessionTable {
         now_ms: u64,
         execute: impl FnOnce() -> (i32, D),
     ) -> Result<Applied, Error> {
-        match self.begin(request, now_ms)? {
-            SessionBegin::Replayed(response) => Ok(Applied { response, replayed: true }),
-            SessionBegin::Lead => {
+        match self.enter(request, now_ms)? {
+            Entered::Replayed(response) => Ok(Applied { response, replayed: true }),
+            Entered::Lead { session, limits, open } => {
                 let (status, data) = execute();
-                let response = self.record(request, status, data.as_ref())?;
+                let Some(open) = open.take() else { unreachable!("nobody else closes it") };
+                let response = open.answer(session, limits, status, data.as_ref())?;
+                self.make_room_for(&response);
                 Ok(Applied { response, replayed: false })
             }
         }
@@ -332,15 +365,18 @@ impl SessionTable {
         incarnation: u64,
         seq: u64,
     ) -> Result<Option<Response>, Error> {
-        let slot = self.roster.find(client.as_ref()).ok_or(ErrorKind::Expired)?;
+        let Some(slot) = self.roster.find(client.as_ref()) else {
+            // A first request of the implicit form makes its session.
+            let first = incarnation == 0 && seq == 1;
+            return if first { Ok(None) } else { Err(ErrorKind::Expired.into()) };
+        };
         let session = self.roster.get(slot);
         session.check(incarnation)?;
         match session.look(seq, self.limits.window) {
             // What the client has acknowledged since isn't known here.
             Err(error) if error.kind() == ErrorKind::WindowFull => Ok(None),
             Err(error) => Err(error),
-            Ok(Some(reply)) if reply.too_large => Err(too_large()),
-            Ok(reply) => Ok(reply.map(|reply| reply.response.clone())),
+            Ok(reply) => reply.map(Reply::response).transpose(),
         }
     }
 
@@ -468,6 +504,7 @@ impl SessionTable {
     }
 
     /// A new session, as the one used last.
+    #[cold]
     fn admit(&mut self, client: &[u8], nonce: Option<&[u8]>) -> (Slot, u64) {
         while self.roster.len() >= self.limits.max_sessions as usize {
             let Some(oldest) = self.roster.oldest() else { break };
@@ -480,17 +517,17 @@ impl SessionTable {
         (slot, self.registrations)
     }
 
+    fn touch(&mut self, slot: Slot) {
+        self.changed(slot);
+        self.roster.touch(slot, self.clock);
+    }
+
+    /// Its row is to be saved.
     #[inline]
-    fn touch(&mut self, slot: Slot) -> &mut Session {
+    fn changed(&mut self, slot: Slot) {
         if let Some(changes) = &mut self.changes {
             changes.changed(slot);
         }
-        self.uses += 1;
-        self.roster.touch(slot);
-        let session = self.roster.get_mut(slot);
-        session.last_used = self.clock;
-        session.stamp = self.uses;
-        session
     }
 
     fn remove(&mut self, slot: Slot) {
@@ -501,8 +538,10 @@ impl SessionTable {
         }
     }
 
-    /// The one that has just been recorded is the last to go, and never more than `max_bytes`.
-    fn make_room_for_bytes(&mut self) {
+    /// The session that has just recorded it is the last to go, and never has more than `max_bytes`.
+    #[inline]
+    fn make_room_for(&mut self, response: &Response) {
+        self.bytes += response.data().len() as u64;
         while self.bytes > self.limits.max_bytes {
             let Some(oldest) = self.roster.oldest() else { break };
             self.remove(oldest);
@@ -518,21 +557,29 @@ fn check_name(name: &[u8], what: &str) -> Result<(), Error> {
     Err(Error::new(ErrorKind::TooLarge, detail))
 }
 
-/// Not `TooLarge`: that says that it was executed.
+#[inline]
 fn check_request(request: &SessionRequest<'_>) -> Result<(), Error> {
-    let malformed = |detail| Err(Error::new(ErrorKind::Malformed, detail));
-    if let Err(error) = check_name(request.client, "client") {
-        return malformed(error.to_string());
-    }
-    match request.seq {
-        0 => malformed("a sequence number of 0: they start at 1".to_owned()),
-        u64::MAX => malformed(format!("a sequence number of {}: that is past the end", u64::MAX)),
-        seq if request.ack > seq => malformed(format!(
-            "request {seq} acknowledges all below {}: a client can't have received what it hasn't sent",
-            request.ack
-        )),
-        _ => Ok(()),
-    }
+    let SessionRequest { client, seq, ack, .. } = *request;
+    let good = client.len() <= MAX_NAME && (1..u64::MAX).contains(&seq) && ack <= seq;
+    if good { Ok(()) } else { Err(malformed(request)) }
+}
+
+/// A name too long too, and not `TooLarge`: that says that it was executed.
+#[cold]
+fn malformed(request: &SessionRequest<'_>) -> Error {
+    let detail = match *request {
+        SessionRequest { client, .. } if client.len() > MAX_NAME => {
+            format!("a client of {} bytes; {MAX_NAME} are allowed", client.len())
+        }
+        SessionRequest { seq: 0, .. } => "a sequence number of 0: they start at 1".to_owned(),
+        SessionRequest { seq: u64::MAX, .. } => {
+            format!("a sequence number of {}: that is past the end", u64::MAX)
+        }
+        SessionRequest { seq, ack, .. } => format!(
+            "request {seq} acknowledges all below {ack}: a client can't have received what it hasn't sent"
+        ),
+    };
+    Error::new(ErrorKind::Malformed, detail)
 }
 
 #[cold]

@@ -30,6 +30,15 @@ impl Name {
             Self::Long(bytes) => bytes,
         }
     }
+
+    /// Whether it is that one. For the sixteen bytes that most identifiers have, that is no call.
+    #[inline]
+    pub fn is(&self, name: &[u8]) -> bool {
+        match (self, <&[u8; 16]>::try_from(name)) {
+            (Self::Short { len: 16, bytes }, Ok(name)) => bytes.first_chunk() == Some(name),
+            _ => self.get() == name,
+        }
+    }
 }
 
 impl fmt::Debug for Name {

@@ -62,8 +62,8 @@ use crate::table::{Begin, DedupTable};
 pub struct Node {
     sessions: Mutex<SessionTable>,
     flights: DedupTable<Vec<u8>, Outcome>,
-    /// Who proposed what, and waits for it to be applied: the leader of each flight. With its digest,
-    /// since another payload under the same number, logged elsewhere, may be applied first.
+    /// Who proposed which entry, and waits for it to be applied: the leader of each flight. By all of the
+    /// request, since another payload or ack under the same number, logged elsewhere, may be applied first.
     proposals: Mutex<HashMap<Vec<u8>, Sender<Outcome>>>,
 }
 
@@ -104,7 +104,8 @@ impl Node {
         super::check_request(request)?;
         let known = || Some(self.sessions.lock().certain(request)?.map(Told::Response));
         let digest = request.digest.as_ref().map(|digest| &digest.as_bytes()[..]);
-        match self.through(&key_of(request), digest, timeout, known, propose)? {
+        let (flight, entry) = (key_of(request), entry_of(request));
+        match self.through(&flight, &entry, digest, timeout, known, propose)? {
             Told::Response(response) => Ok(response),
             Told::Incarnation(_) => unreachable!("the keys of registrations are others"),
         }
@@ -124,7 +125,8 @@ impl Node {
         super::check_name(client, "client")?;
         super::check_name(nonce, "nonce")?;
         // That it was registered isn't certain: it may have been again, since.
-        match self.through(&key_of_registration(client, nonce), None, timeout, || None, propose)? {
+        let key = key_of_registration(client, nonce);
+        match self.through(&key, &key, None, timeout, || None, propose)? {
             Told::Incarnation(incarnation) => Ok(incarnation),
             Told::Response(_) => unreachable!("the keys of requests are others"),
         }
@@ -132,7 +134,8 @@ impl Node {
 
     fn through<E: From<Error>>(
         &self,
-        key: &[u8],
+        flight: &[u8],
+        entry: &[u8],
         digest: Option<&[u8]>,
         timeout: Duration,
         known: impl Fn() -> Option<Outcome>,
@@ -142,7 +145,7 @@ impl Node {
             return Ok(known?);
         }
         let deadline = Instant::now().checked_add(timeout);
-        let mut request = self.flights.request(key).timeout(timeout);
+        let mut request = self.flights.request(flight).timeout(timeout);
         if let Some(digest) = digest {
             request = request.fingerprint(digest);
         }
@@ -152,21 +155,20 @@ impl Node {
             Begin::Bypass => unreachable!("nobody declines"),
         };
         let (proposal, applied) = bounded(1);
-        let key = &with_digest(key, digest);
-        self.proposals.lock().insert(key.clone(), proposal);
+        self.proposals.lock().insert(entry.to_vec(), proposal);
         // It may have been applied since the first look: a flight that has just ended isn't joined.
         let mut outcome = known();
         if outcome.is_none() {
             if let Err(refused) = propose() {
-                self.proposals.lock().remove(key);
+                self.proposals.lock().remove(entry);
                 lead.cancel()?;
                 return Err(refused);
             }
-            outcome = self.wait(key, &applied, deadline);
+            outcome = self.wait(entry, &applied, deadline);
         }
         // Dropping the lead hands it to the next in line.
         let outcome = outcome.ok_or_else(not_in_time)?;
-        self.proposals.lock().remove(key);
+        self.proposals.lock().remove(entry);
         lead.complete(outcome.clone()).map_err(Error::from)?;
         Ok(outcome?)
     }
@@ -174,7 +176,7 @@ impl Node {
     /// Until the entry is applied. `None`: not in time.
     fn wait(
         &self,
-        key: &[u8],
+        entry: &[u8],
         applied: &Receiver<Outcome>,
         deadline: Option<Instant>,
     ) -> Option<Outcome> {
@@ -186,7 +188,7 @@ impl Node {
             Ok(outcome) => Some(outcome),
             Err(RecvTimeoutError::Disconnected) => Some(Err(not_leading())),
             // Whoever has taken the proposal away has something to tell, in the last moment.
-            Err(RecvTimeoutError::Timeout) => match self.proposals.lock().remove(key) {
+            Err(RecvTimeoutError::Timeout) => match self.proposals.lock().remove(entry) {
                 Some(_) => None,
                 None => Some(applied.recv().unwrap_or_else(|_| Err(not_leading()))),
             },
@@ -207,8 +209,7 @@ impl Node {
     ) -> Result<Applied, Error> {
         let applied = self.apply_entry(request, now_ms, execute);
         let told = applied.as_ref().map(|it| Told::Response(it.response.clone()));
-        let digest = request.digest.as_ref().map(|digest| &digest.as_bytes()[..]);
-        self.tell(&with_digest(&key_of(request), digest), told.map_err(Error::clone));
+        self.tell(&entry_of(request), told.map_err(Error::clone));
         applied
     }
 
@@ -241,13 +242,13 @@ impl Node {
         now_ms: u64,
     ) -> Result<u64, Error> {
         let incarnation = self.sessions.lock().register(client, nonce, now_ms);
-        let key = with_digest(&key_of_registration(client, nonce), None);
+        let key = key_of_registration(client, nonce);
         self.tell(&key, incarnation.clone().map(Told::Incarnation));
         incarnation
     }
 
-    fn tell(&self, key: &[u8], outcome: Outcome) {
-        let proposal = self.proposals.lock().remove(key);
+    fn tell(&self, entry: &[u8], outcome: Outcome) {
+        let proposal = self.proposals.lock().remove(entry);
         if let Some(proposal) = proposal {
             // It takes one, and whoever isn't there any more needs none.
             let _ = proposal.try_send(outcome);
@@ -326,9 +327,15 @@ fn key_of_registration(client: &[u8], nonce: &[u8]) -> Vec<u8> {
     [&b"c"[..], &len, client, nonce].concat()
 }
 
-/// The last byte tells whether there is one.
-fn with_digest(key: &[u8], digest: Option<&[u8]>) -> Vec<u8> {
-    [key, digest.unwrap_or_default(), &[u8::from(digest.is_some())]].concat()
+/// All of a request; the last byte tells whether there is a digest.
+fn entry_of(request: &SessionRequest<'_>) -> Vec<u8> {
+    let mut entry = key_of(request);
+    entry.extend_from_slice(&request.ack.to_le_bytes());
+    if let Some(digest) = &request.digest {
+        entry.extend_from_slice(digest.as_bytes());
+    }
+    entry.push(request.digest.is_some().into());
+    entry
 }
 
 /// Why a flight couldn't be joined, in the words of sessions.

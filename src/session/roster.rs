@@ -18,8 +18,16 @@ use crate::hash::SipState;
 /// Sessions a chunk: what is copied at once, and how many a snapshot takes by one pointer.
 const CHUNK: usize = 32;
 
-#[derive(Clone)]
 pub(super) struct Chunk([Option<Session>; CHUNK]);
+
+impl Clone for Chunk {
+    /// Out of the way of those that change a chunk which no snapshot has.
+    #[cold]
+    #[inline(never)]
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl Chunk {
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
@@ -46,6 +54,8 @@ pub(super) struct Roster {
     free: Slot,
     oldest: Slot,
     newest: Slot,
+    /// The last stamp.
+    pub uses: u64,
     names: HashTable<Slot>,
     hasher: SipState,
 }
@@ -58,6 +68,7 @@ impl Roster {
             free: NONE,
             oldest: NONE,
             newest: NONE,
+            uses: 0,
             names: HashTable::new(),
             hasher: SipState::new(),
         }
@@ -70,7 +81,7 @@ impl Roster {
     #[inline]
     pub fn find(&self, client: &[u8]) -> Option<Slot> {
         let hash = self.hasher.hash_bytes(client);
-        self.names.find(hash, |&slot| self.get(slot).client() == client).copied()
+        self.names.find(hash, |&slot| self.get(slot).is_of(client)).copied()
     }
 
     #[inline]
@@ -148,13 +159,19 @@ impl Roster {
         (self.newest != NONE).then_some(self.newest)
     }
 
-    /// Makes it the one used last.
+    /// Makes it the one used last, at that time.
     #[inline]
-    pub fn touch(&mut self, slot: Slot) {
+    pub fn touch(&mut self, slot: Slot, now: u64) -> &mut Session {
         if self.newest != slot {
             self.unlink(slot);
             self.append(slot);
         }
+        self.uses += 1;
+        let uses = self.uses;
+        let session = self.get_mut(slot);
+        session.last_used = now;
+        session.stamp = uses;
+        session
     }
 
     #[inline]

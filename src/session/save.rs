@@ -71,7 +71,8 @@ impl SessionTable {
     /// Saves what has changed since the last time: all of it the first time, and nothing that
     /// [`load`](Self::load) gave.
     ///
-    /// It belongs into the transaction that changes the state. If that doesn't commit, the table is ahead
+    /// From the first time on the table remembers what changes, so go on saving. It belongs into the
+    /// transaction that changes the state. If that doesn't commit, the table is ahead
     /// of the database, and must be loaded from it again.
     ///
     /// # Errors
@@ -150,13 +151,13 @@ impl SessionTable {
     /// as they are, have theirs.
     fn restamp(&mut self, stamp: u64) -> Result<(), Error> {
         let Some(slot) = self.roster.newest() else { return Ok(()) };
-        if stamp < self.uses {
+        if stamp < self.roster.uses {
             return Err(format_error("two rows of the same use"));
         }
         if stamp >= MANY {
             return Err(format_error("more uses than a table can have seen"));
         }
-        self.uses = stamp;
+        self.roster.uses = stamp;
         self.roster.get_mut(slot).stamp = stamp;
         Ok(())
     }

@@ -141,8 +141,8 @@ impl SessionTable {
             return Err(format_error("more bytes than max_bytes"));
         }
         self.due = self.due.min(self.expiry(session.last_used));
-        self.uses += 1;
-        session.stamp = self.uses;
+        self.roster.uses += 1;
+        session.stamp = self.roster.uses;
         self.roster.insert(session);
         Ok(())
     }

@@ -334,6 +334,41 @@ impl Response {
         Block::new(status, data, key, false).0
     }
 
+    /// Two holds on such a one.
+    pub fn twice(status: i32, data: &[u8], key: &[u8]) -> (Self, Self) {
+        let mut one = Self::of(status, data, key);
+        let other = one.doubled();
+        (one, other)
+    }
+
+    /// Writes another one of the same lengths over it, if this is the only hold; a second one on that.
+    #[inline]
+    pub fn rewrite(&mut self, status: i32, data: &[u8], key: &[u8]) -> Option<Self> {
+        let head = self.head();
+        let fits = self.data().len() == data.len() && self.key().len() == key.len();
+        if !fits || head.terms & MARKED != 0 || head.holds.load(Ordering::Acquire) != 1 {
+            return None;
+        }
+        let key_at = self.parts().key;
+        // SAFETY: the only hold, borrowed mutably: nobody else looks at the block, or can come to. Its
+        // parts have these lengths.
+        unsafe {
+            self.0.as_mut().status = status;
+            let start = self.0.cast::<u8>();
+            start.add(HEAD).copy_from_nonoverlapping(NonNull::from(data).cast(), data.len());
+            start.add(key_at).copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
+        }
+        Some(self.doubled())
+    }
+
+    /// A second hold where this is the only one: while nobody else counts, that needs no atomic addition.
+    #[inline]
+    fn doubled(&mut self) -> Self {
+        debug_assert_eq!(self.head().holds.load(Ordering::Relaxed), 1);
+        self.head().holds.store(2, Ordering::Relaxed);
+        Self(self.0)
+    }
+
     #[inline(always)]
     fn head(&self) -> &Head {
         // SAFETY: a hold keeps its block, whose head doesn't change.
@@ -431,10 +466,15 @@ impl Drop for Response {
     fn drop(&mut self) {
         // Release and acquire, as in `std`'s `Arc`: what others did with it is done before it goes. (A
         // load in place of a fence, which ThreadSanitizer doesn't know.)
-        if self.head().holds.fetch_sub(1, Ordering::Release) == 1 {
-            self.head().holds.load(Ordering::Acquire);
-            self.free();
+        let holds = &self.head().holds;
+        // The only hold isn't counted down: nobody is left who could take another.
+        if holds.load(Ordering::Acquire) != 1 {
+            if holds.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            holds.load(Ordering::Acquire);
         }
+        self.free();
     }
 }
 
@@ -521,6 +561,19 @@ mod tests {
             }
         }
         assert_eq!(Response::of(0, b"x", b"").expires(), NEVER);
+    }
+
+    #[test]
+    fn only_what_nobody_has_is_written_over() {
+        let (mut block, held) = Response::twice(1, b"one", b"key");
+        assert!(block.rewrite(2, b"two", b"sky").is_none(), "held");
+        drop(held);
+        assert!(block.rewrite(2, b"four", b"sky").is_none(), "longer");
+        assert!(block.rewrite(2, b"two", b"keys").is_none(), "a longer key");
+        assert_eq!((block.status(), block.data(), block.key()), (1, &b"one"[..], &b"key"[..]));
+        let other = block.rewrite(2, b"two", b"sky").unwrap();
+        drop(block);
+        assert_eq!((other.status(), other.data(), other.key()), (2, &b"two"[..], &b"sky"[..]));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 #[cfg(feature = "capi")]
 mod c_abi;
 mod meter;
+mod sessions;
 mod typed;
 
 use std::process::ExitCode;
@@ -40,7 +41,7 @@ fn workloads() -> impl Iterator<Item = &'static Workload> {
     let c_abi = c_abi::WORKLOADS;
     #[cfg(not(feature = "capi"))]
     let c_abi: &[Workload] = &[];
-    typed::WORKLOADS.iter().chain(c_abi)
+    typed::WORKLOADS.iter().chain(sessions::WORKLOADS).chain(c_abi)
 }
 
 fn main() -> ExitCode {

@@ -85,6 +85,9 @@ fn it_has_digests() {
 #[test]
 fn its_session_can_be_asked_for_by_incarnation_too() {
     let mut table = table();
+    // A first request would make it: that nobody has one is nothing to refuse it by.
+    assert_eq!(Ok(None), table.peek(A, 0, 1));
+    assert_eq!(Expired, kind(table.peek(A, 0, 2)));
     table.lead(&request(1), b"one");
     let life = table.sessions().next().unwrap().incarnation;
     assert_eq!(b"one", table.replay(&SessionRequest::new(A, life, 1)).data());

@@ -149,7 +149,11 @@ impl Model {
     }
 
     pub fn peek(&self, client: &[u8], incarnation: u64, seq: u64) -> Result<Told, ErrorKind> {
-        let session = &self.sessions[self.find(client).ok_or(Expired)?];
+        let Some(found) = self.find(client) else {
+            // It would make its session.
+            return if (incarnation, seq) == (0, 1) { Ok(None) } else { Err(Expired) };
+        };
+        let session = &self.sessions[found];
         session.is(incarnation)?;
         match session.look(seq, self.terms.window.into()) {
             Ok(Some(reply)) => reply.tell().map(Some),

@@ -376,6 +376,24 @@ fn an_entry_with_another_payload_does_not_answer() {
     }
 }
 
+/// An earlier leader had logged the same request with an older ack, which the window is too narrow for: that
+/// it wasn't executed then doesn't say that it isn't now.
+#[test]
+fn an_entry_with_another_ack_does_not_answer() {
+    let sessions = SessionTable::builder().window(1).build().unwrap();
+    let (node, (log, entries)) = (Node::new(sessions), log());
+    let life = node.apply_registration(A, b"n", 0).unwrap();
+    let (older, mine) =
+        (SessionRequest::new(A, life, 2).ack(1), SessionRequest::new(A, life, 2).ack(2));
+    scope(|scope| {
+        let caller = scope.spawn(|| node.submit(&mine, PATIENCE, to(&log, &mine)));
+        proposed(&entries);
+        assert_eq!(Err(WindowFull), apply(&node, &older, "never"));
+        assert_eq!(Ok(true), apply(&node, &mine, "mine"));
+        assert_eq!(Ok(b"mine".to_vec()), answer(caller));
+    });
+}
+
 /// Names and numbers that look alike when they are strung together.
 #[test]
 fn one_requests_entry_does_not_answer_another() {
