@@ -167,6 +167,17 @@ fn a_lead_is_looked_at_once() {
     }
 }
 
+/// A frozen server takes a claim that was given up once it thaws, and perhaps after the withdrawal.
+#[test]
+fn a_claim_that_comes_after_its_withdrawal_fails() {
+    let server = Server::start();
+    let (store, key) = (server.store(), key("k"));
+    store.withdraw(&key, claim().token);
+    let late = format!("add onceflight:{} 0 0 1\r\nx", key.id());
+    assert_eq!(server.ask(late.as_bytes()).0, "NOT_STORED\r\n");
+    assert_eq!(store.lead(&key, &claim()).grant.attempt, 1);
+}
+
 #[test]
 fn a_frozen_server_is_an_error_at_the_deadline() {
     let server = Server::start();

@@ -356,8 +356,13 @@ impl Store for MemcachedStore {
 
     fn withdraw(&self, key: &RecordKey, token: Token, deadline: Instant) -> Result<(), Error> {
         let lead = self.turn(key, deadline, First::Look, |seeing| {
-            let lead = seeing?.map(|seeing| (seeing.item.attempt, seeing.item.held));
-            Ok(Turn::Answer(lead.filter(|(_, held)| held.token == token)))
+            let Some(Seeing { item, .. }) = seeing? else {
+                // The claim may still be on its way, to a server that has been frozen: its `add` then fails.
+                return Ok(Turn::write(&Item::gone(key, Held { token, epoch: 0 }), None));
+            };
+            Ok(Turn::Answer(
+                Some((item.attempt, item.held)).filter(|(_, held)| held.token == token),
+            ))
         })?;
         if let Some((attempt, held)) = lead {
             let _ = self.release(key, held, Release::of_withdrawn(attempt), deadline)?;
