@@ -2,7 +2,6 @@
 //! step down: each request is executed once, and whoever got a reply got the same.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -37,10 +36,9 @@ fn a_storm_executes_each_request_once() {
     let lives: Vec<u64> = (0..CLIENTS)
         .map(|client| node.apply_registration(&name(client), b"n", 0).unwrap())
         .collect();
-    let replies: Mutex<BTreeMap<(usize, u64), Vec<u8>>> = Mutex::default();
     let (leads, refused) = (AtomicBool::new(true), AtomicU64::new(0));
     let executed = thread::scope(|scope| {
-        let (node, leads, replies, refused) = (&node, &leads, &replies, &refused);
+        let (node, leads, refused) = (&node, &leads, &refused);
         let applier = scope.spawn(move || apply_all(node, &entries, leads, Random(seed)));
         let callers: Vec<_> = (0..CLIENTS * CALLERS)
             .map(|number| {
@@ -48,6 +46,7 @@ fn a_storm_executes_each_request_once() {
                 let (client, mut random) = (number % CLIENTS, Random(seed ^ number as u64));
                 let incarnation = lives[client];
                 scope.spawn(move || {
+                    let mut replies = Vec::new();
                     for seq in 1..=REQUESTS {
                         let name = name(client);
                         // Behind by what its fellows may still ask for.
@@ -75,19 +74,17 @@ fn a_storm_executes_each_request_once() {
                                 Err(other) => panic!("{other:?}"),
                             }
                         };
-                        if let Some(reply) = reply {
-                            let mut replies = replies.lock().unwrap();
-                            let first =
-                                replies.entry((client, seq)).or_insert_with(|| reply.clone());
-                            assert_eq!(*first, reply, "client {client}, request {seq}");
-                        }
+                        replies.extend(reply.map(|reply| ((client, seq), reply)));
                     }
+                    replies
                 })
             })
             .collect();
         drop(log);
-        for caller in callers {
-            caller.join().unwrap();
+        let mut replies = BTreeMap::new();
+        for (request, reply) in callers.into_iter().flat_map(|caller| caller.join().unwrap()) {
+            let first = replies.entry(request).or_insert_with(|| reply.clone());
+            assert_eq!(*first, reply, "client and number {request:?}");
         }
         applier.join().unwrap()
     });
