@@ -72,5 +72,6 @@ fi
 step controls env CARGO_TARGET_DIR="$TARGET/controls" tests/models/control.sh
 step store-controls env CARGO_TARGET_DIR="$TARGET/store-controls" tests/store/control.sh
 step session-controls env CARGO_TARGET_DIR="$TARGET/session-controls" tests/session/control.sh
+step http-controls env CARGO_TARGET_DIR="$TARGET/http-controls" tests/http/control.sh
 step msrv scripts/msrv.sh
 finish

@@ -145,7 +145,8 @@ impl Idempotency {
                     checkpoint: lead.checkpoint().map(Into::into),
                 });
                 let response = self.first(handler(request));
-                self.settle(lead, &response);
+                // Whatever fails here, the client has its response.
+                let _ = self.settle(lead, &response);
                 response
             }
             Ok(Begin::Shared(kept) | Begin::Replayed(kept)) => self.replay(&kept),
@@ -194,11 +195,25 @@ impl Idempotency {
         self.request(keyed).same_thread().begin()
     }
 
-    /// Whatever fails here, the client has its response: what the store couldn't be told is given up, so
-    /// that the next attempt knows that there was one.
-    fn settle(&self, lead: Lead<'_>, response: &Response<Vec<u8>>) {
-        let kept = self.keep(response);
-        let _ = match (self.rules.keep)(response.status()) {
+    /// Settles as the response says: see the table of the [module](self).
+    ///
+    /// # Errors
+    /// What the store couldn't be told is given up: the response is the client's all the same, and the
+    /// next attempt is told that there was one.
+    pub fn settle(&self, lead: Lead<'_>, response: &Response<Vec<u8>>) -> Result<(), Error> {
+        self.settle_as(lead, response.status(), self.keep(response))
+    }
+
+    /// Settles for a response that is too large to keep: who asks again is told its status.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub fn settle_unkept(&self, lead: Lead<'_>, status: StatusCode) -> Result<(), Error> {
+        self.settle_as(lead, status, record::without_body(status))
+    }
+
+    fn settle_as(&self, lead: Lead<'_>, status: StatusCode, kept: Kept) -> Result<(), Error> {
+        match (self.rules.keep)(status) {
             Keep::NothingHappened => lead.cancel_with(kept),
             Keep::MayHaveHappened => lead.abandon_with(kept),
             Keep::Response => match lead.complete(kept) {
@@ -206,11 +221,11 @@ impl Idempotency {
                 Err(Refused { error, lead: Some(lead), .. })
                     if error.kind() == ErrorKind::TooLarge =>
                 {
-                    lead.complete(record::without_body(response.status())).map_err(Error::from)
+                    lead.complete(record::without_body(status)).map_err(Error::from)
                 }
                 Err(refused) => Err(refused.error),
             },
-        };
+        }
     }
 
     /// A response as it is kept, without the headers that aren't: for

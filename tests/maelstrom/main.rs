@@ -1,7 +1,7 @@
 //! The examples that are Maelstrom nodes, to the letter of the protocol.
 
 mod dedup;
-#[path = "../proxy/example.rs"]
+#[path = "../support/example.rs"]
 mod example;
 mod kv;
 mod process;

@@ -11,7 +11,7 @@ mod chaos;
 #[allow(dead_code, reason = "the example's own")]
 mod client;
 mod cluster;
-#[path = "../proxy/example.rs"]
+#[path = "../support/example.rs"]
 mod example;
 mod failover;
 mod front;

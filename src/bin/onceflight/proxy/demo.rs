@@ -10,21 +10,26 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use hyper::body::Bytes;
-use hyper::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use parking_lot::{Condvar, Mutex};
 
-use crate::proxy::{Observer, Step};
-use crate::server::{Content, Server, text};
+use super::backend::Backend;
+use super::route::{Observer, Step};
+use crate::server::{Limits, Server};
+use crate::wire::text;
 
 /// What the backend pretends to work for.
 const WORK: Duration = Duration::from_millis(700);
 
+const KEY: &str = "idempotency-key";
+
 /// A round whose crowd isn't complete by then goes on without it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What one client of a round sends: method, path, body.
-type Shot = (&'static str, String, String);
+const LIMITS: Limits = Limits { connections: 256, body: 1 << 20, patience: PATIENCE };
+
+/// What one client of a round sends: a path, and to POST to it, a key and a body.
+type Shot = (String, Option<(String, String)>);
 
 /// The slow backend, and what everybody counts.
 pub struct Demo {
@@ -54,9 +59,9 @@ impl Demo {
     pub fn start() -> io::Result<Self> {
         let board = Arc::new(Board::default());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let backend = Server::start(listener, 1 << 20, {
+        let backend = Server::start(listener, LIMITS, {
             let board = Arc::clone(&board);
-            move |request| board.work(&request)
+            move |request| board.work(&request).map(Into::into)
         })?;
         Ok(Self { board, backend })
     }
@@ -69,27 +74,43 @@ impl Demo {
     /// Counts who has arrived at the proxy, and who waits there.
     pub fn observer(&self) -> Observer {
         let board = Arc::clone(&self.board);
-        Box::new(move |step, _| {
-            board.update(|counts| {
-                counts.arrived += 1;
-                counts.waiting += usize::from(step == Step::Waits);
+        Box::new(move |step, request| {
+            let keyed = request.headers().contains_key(KEY);
+            board.update(|counts| match step {
+                Step::Asks | Step::Waits => {
+                    counts.arrived += 1;
+                    counts.waiting += 1;
+                }
+                // It had asked the store before, and needn't wait after all.
+                Step::Leads | Step::Replays if keyed => counts.waiting -= 1,
+                Step::Leads | Step::Replays | Step::Alone => counts.arrived += 1,
             });
         })
     }
 
     /// All rounds; false if the backend saw more requests than there are different ones.
     pub fn run(&self, proxy: SocketAddr) -> io::Result<bool> {
-        let same = |n, method, path: &str, body: &str| -> Vec<Shot> {
-            (0..n).map(|_| (method, path.to_string(), body.to_string())).collect()
+        let get = |path: String| -> Shot { (path, None) };
+        let order = |n: usize| -> Shot {
+            let (key, item) =
+                if n.is_multiple_of(2) { ("order-1", "tea") } else { ("order-2", "coffee") };
+            ("/orders".into(), Some((key.into(), format!("a cup of {item}"))))
         };
-        let urls = (0..60).map(|n| ("GET", format!("/page/{}", n % 3), String::new())).collect();
-        let mut posts = same(32, "POST", "/orders", r#"{"item":"tea"}"#);
-        posts.extend(same(32, "POST", "/orders", r#"{"item":"coffee"}"#));
-        let rounds: [(&str, Vec<Shot>, usize); 4] = [
-            ("64 clients GET the same URL", same(64, "GET", "/report", ""), 1),
-            ("once more: the flight is over, nothing was kept", same(64, "GET", "/report", ""), 1),
-            ("60 clients GET three URLs", urls, 3),
-            ("64 clients POST, two different bodies", posts, 2),
+        let report = || (0..64).map(|_| get("/report".into())).collect();
+        let rounds: [(&str, Vec<Shot>, usize); 5] = [
+            ("64 clients GET the same URL", report(), 1),
+            ("once more: the flight is over, nothing was kept", report(), 1),
+            (
+                "60 clients GET three URLs",
+                (0..60).map(|n| get(format!("/page/{}", n % 3))).collect(),
+                3,
+            ),
+            (
+                "64 clients POST two orders, each with its Idempotency-Key",
+                (0..64).map(order).collect(),
+                2,
+            ),
+            ("they all try again: what was answered is replayed", (0..64).map(order).collect(), 0),
         ];
         let mut as_promised = true;
         for (number, (title, shots, different)) in rounds.into_iter().enumerate() {
@@ -103,10 +124,13 @@ impl Demo {
     fn round(&self, proxy: SocketAddr, shots: &[Shot]) -> io::Result<Counts> {
         let expected = shots.len();
         *self.board.counts.lock() = Counts { expected, ..Counts::default() };
+        let client =
+            Backend::new(&format!("http://{proxy}"), PATIENCE).map_err(io::Error::other)?;
         let counts = thread::scope(|scope| {
             for shot in shots {
+                let client = &client;
                 scope.spawn(move || {
-                    let ok = shoot(proxy, shot);
+                    let ok = shoot(client, shot);
                     self.board.update(|counts| {
                         counts.answered += 1;
                         counts.failed += usize::from(!ok);
@@ -121,16 +145,18 @@ impl Demo {
     }
 }
 
-/// One client: a connection of its own, a request, the whole response.
-fn shoot(proxy: SocketAddr, (method, path, body): &Shot) -> bool {
-    let request = Request::builder()
-        .method(*method)
-        .uri(format!("http://{proxy}{path}"))
-        .body(body.as_str())
-        .ok();
-    let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
-    let response = request.and_then(|request| agent.run(request).ok());
-    response.is_some_and(|mut response| response.body_mut().read_to_vec().is_ok())
+/// One client: a request, the whole response.
+fn shoot(client: &Backend, (path, order): &Shot) -> bool {
+    let request = match order {
+        None => Request::get(path).body(Vec::new()),
+        Some((key, body)) => {
+            Request::post(path).header(KEY, format!("\"{key}\"")).body(body.clone().into_bytes())
+        }
+    };
+    let response = request.ok().and_then(|request| client.ask(&request).ok());
+    response.is_some_and(|mut response| {
+        response.status() == StatusCode::OK && response.body_mut().read_whole(1 << 20).is_ok()
+    })
 }
 
 impl Board {
@@ -140,7 +166,7 @@ impl Board {
     }
 
     /// The backend's work.
-    fn work(&self, request: &Request<Bytes>) -> Response<Content> {
+    fn work(&self, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         self.update(|counts| counts.backend += 1);
         thread::sleep(WORK);
         let mut counts = self.counts.lock();
@@ -209,6 +235,9 @@ pub fn invite(proxy: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "\nTry it (Ctrl-C ends it):")?;
     writeln!(out, "  for i in 1 2 3 4 5; do curl -si http://{proxy}/x & done | grep onceflight")?;
-    writeln!(out, "  curl -si http://{proxy}/orders -d 'one cup'")?;
+    writeln!(
+        out,
+        "  curl -si http://{proxy}/orders -d 'one cup' -H 'Idempotency-Key: \"order-3\"'   # twice"
+    )?;
     out.flush()
 }

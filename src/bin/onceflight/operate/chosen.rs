@@ -1,0 +1,89 @@
+//! Which records are meant: the command line of the operators' commands.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Method, Request, Uri};
+use lexopt::prelude::*;
+use onceflight::http::Idempotency;
+use onceflight::store::{self, RecordKey, Store};
+use onceflight::{Error, IdempotencyTable};
+
+use crate::command::{Failed, secret};
+
+pub struct Chosen {
+    pub store: Arc<dyn Store>,
+    pub scope: Option<Vec<u8>>,
+    pub key: Option<String>,
+    pub response: bool,
+    pub max: Option<usize>,
+}
+
+impl Chosen {
+    pub fn parse(mut arguments: lexopt::Parser) -> Result<Self, Failed> {
+        let (mut url, mut scope, mut key, mut max) = (None, None, None, None);
+        let (mut path, mut method, mut principal) = (None, Method::POST, Vec::new());
+        let mut response = false;
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("store") => url = Some(arguments.value()?.string()?),
+                Long("key") => key = Some(arguments.value()?.string()?),
+                Long("path") => path = Some(arguments.value()?.parse::<Uri>()?),
+                Long("method") => method = arguments.value()?.parse()?,
+                Long("principal") => principal = arguments.value()?.string()?.into_bytes(),
+                Long("scope") => scope = Some(arguments.value()?.string()?.into_bytes()),
+                Long("max") => max = Some(arguments.value()?.parse()?),
+                Long("response") => response = true,
+                Long("help") | Short('h') => return Err(Failed::Help(include_str!("help.txt"))),
+                _ => return Err(argument.unexpected().into()),
+            }
+        }
+        let Some(url) = url else { return Err(Failed::Usage("--store URL is missing".into())) };
+        let store = store::open(&url)?;
+        if let Some(path) = path {
+            scope = Some(scope_of(&store, method, path, principal)?);
+        }
+        Ok(Self { store, scope, key, response, max })
+    }
+
+    pub fn scope(&self) -> Result<&[u8], Failed> {
+        let missing = || Failed::Usage("whose key? --path or --scope is missing".into());
+        self.scope.as_deref().ok_or_else(missing)
+    }
+
+    /// The record that is meant, if a key was given.
+    pub fn record(&self) -> Result<Option<RecordKey>, Failed> {
+        let scope = self.scope()?;
+        Ok(self.key.as_ref().map(|key| RecordKey::new(scope, key)).transpose()?)
+    }
+}
+
+/// The scope that the proxy gives to such a request.
+fn scope_of(
+    store: &Arc<dyn Store>,
+    method: Method,
+    path: Uri,
+    principal: Vec<u8>,
+) -> Result<Vec<u8>, Failed> {
+    let http = Idempotency::builder()
+        .secret(secret()?)
+        .principal(move |_| principal.clone())
+        .over(IdempotencyTable::over(Arc::clone(store))?);
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = path;
+    Ok(http.scope_of(&request).as_bytes().to_vec())
+}
+
+/// How long the store may take over one answer.
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+/// A response as it is replayed.
+pub fn replay(
+    store: &Arc<dyn Store>,
+    kept: &store::Response,
+) -> Result<http::Response<Vec<u8>>, Error> {
+    Ok(Idempotency::new(IdempotencyTable::over(Arc::clone(store))?).replay(kept))
+}

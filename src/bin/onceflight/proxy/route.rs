@@ -1,0 +1,275 @@
+//! What becomes of a request: it leads, waits, is answered at once, or goes alone.
+//!
+//! | request | how |
+//! |-|-|
+//! | with an `Idempotency-Key` that counts | `keyed`: over the store |
+//! | GET, HEAD | `coalesced`: in memory |
+//! | any other | `alone`: passed through |
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue, Request, Response};
+use onceflight::http::{Idempotency, Keyed, Problem};
+use onceflight::idempotency::{Begin as BeginKeyed, Lead as KeyedLead};
+use onceflight::{Begin, DedupTable, Error, ErrorKind, Lead, TryBegin};
+
+use super::backend::{Backend, Failure, Incoming, is_endless};
+use super::identity::{Identity, retainable};
+use super::metrics::{Metrics, Role};
+use crate::wire::{Content, end_to_end};
+
+/// A response as the table keeps it.
+type Answer = Response<Arc<Vec<u8>>>;
+
+/// How a response came about: `led`, `shared`, `replayed`, `alone` or `refused`.
+const ROLE: HeaderName = HeaderName::from_static("x-onceflight");
+
+/// Tells the backend of a keyed request's execution: what a resource can refuse lower ones by, and whether
+/// an earlier one was lost.
+const FENCE: HeaderName = HeaderName::from_static("onceflight-fence");
+const ATTEMPT: HeaderName = HeaderName::from_static("onceflight-attempt");
+
+/// What a request does next; told when it is certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It has a key, and asks the store.
+    Asks,
+    /// It asks the backend, for itself and for whoever joins it.
+    Leads,
+    /// It has joined a flight.
+    Waits,
+    /// It gets a response that was kept.
+    Replays,
+    /// It asks the backend for itself only.
+    Alone,
+}
+
+/// Told of every step of every request.
+pub type Observer = Box<dyn Fn(Step, &Request<Vec<u8>>) + Send + Sync>;
+
+/// Two tables in front of one backend.
+pub struct Proxy {
+    pub table: DedupTable<Vec<u8>, Arc<Answer>>,
+    pub keys: Idempotency,
+    pub backend: Backend,
+    pub identity: Identity,
+    pub metrics: Arc<Metrics>,
+    /// How long a request waits for another's response.
+    pub wait: Duration,
+    /// The longest response that is shared, in bytes.
+    pub max_body: usize,
+    pub observe: Observer,
+}
+
+/// The table of coalesced requests.
+pub fn table(window: Duration, max_in_flight: usize) -> DedupTable<Vec<u8>, Arc<Answer>> {
+    /// Memory for responses that are kept after their flight.
+    const WINDOW_BYTES: usize = 64 << 20;
+    DedupTable::<Vec<u8>, Arc<Answer>>::builder()
+        .completed_ttl(window)
+        .max_in_flight(max_in_flight)
+        .weigher(|key: &Vec<u8>, answer: &Arc<Answer>| key.len() + size(answer))
+        .max_bytes(WINDOW_BYTES)
+        .retain(|answer: &Arc<Answer>| retainable(answer))
+        .build()
+}
+
+/// A response, and how it came about.
+type Told = (Role, Response<Content>);
+
+/// What came of asking the backend.
+enum Asked {
+    /// All of the response.
+    Whole(Response<Vec<u8>>),
+    /// More than may be kept in memory, or a stream of events: it goes to one caller, as it comes.
+    Stream(Response<Content>),
+}
+
+impl Proxy {
+    /// Answers one request. Blocks for as long as that takes.
+    pub fn handle(&self, mut request: Request<Vec<u8>>) -> Response<Content> {
+        let began = Instant::now();
+        end_to_end(request.headers_mut());
+        for ours in [FENCE, ATTEMPT] {
+            request.headers_mut().remove(ours);
+        }
+        let (role, mut response) = match self.keys.identify(&request) {
+            Ok(Some(keyed)) => self.keyed(&keyed, request),
+            Ok(None) if Identity::coalesces(request.method()) => self.coalesced(&request),
+            Ok(None) => self.alone(&request),
+            Err(problem) => self.refused(&problem),
+        };
+        response.headers_mut().insert(ROLE, HeaderValue::from_static(role.name()));
+        self.metrics.answered(role, began.elapsed());
+        response
+    }
+
+    fn coalesced(&self, request: &Request<Vec<u8>>) -> Told {
+        let begun = match self.table.try_begin(self.identity.key(request).as_slice()) {
+            Ok(TryBegin::Follower(mut follower)) => {
+                (self.observe)(Step::Waits, request);
+                follower.wait_timeout(self.wait)
+            }
+            Ok(TryBegin::Lead(lead)) => Ok(Begin::Lead(lead)),
+            Ok(TryBegin::Replayed(answer)) => Ok(Begin::Replayed(answer)),
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(Begin::Lead(lead)) => self.lead(lead, request),
+            Ok(Begin::Shared(answer)) => (Role::Shared, shared(&answer)),
+            Ok(Begin::Replayed(answer)) => {
+                (self.observe)(Step::Replays, request);
+                (Role::Replayed, shared(&answer))
+            }
+            Ok(Begin::Bypass) => self.alone(request),
+            Err(error) if error.kind() == ErrorKind::Timeout => self.alone(request),
+            Err(error) => self.refused(&Problem::of(&error)),
+        }
+    }
+
+    fn lead(&self, lead: Lead<'_, Vec<u8>, Arc<Answer>>, request: &Request<Vec<u8>>) -> Told {
+        (self.observe)(Step::Leads, request);
+        // Should this panic, the lead is dropped: the first in line leads instead.
+        let asked = match self.ask(request) {
+            Ok(asked) => asked,
+            Err(failure) => Asked::Whole(failure.response()),
+        };
+        // A settlement can't fail here: nobody overtakes a lead that has no lease. And if it did,
+        // the response would be this caller's all the same.
+        match asked {
+            Asked::Whole(response) if self.identity.shareable(request, &response) => {
+                let answer = Arc::new(response.map(Arc::new));
+                let _ = lead.complete(Arc::clone(&answer));
+                (Role::Led, shared(&answer))
+            }
+            asked => {
+                let _ = lead.decline();
+                (Role::Alone, asked.into())
+            }
+        }
+    }
+
+    fn alone(&self, request: &Request<Vec<u8>>) -> Told {
+        (self.observe)(Step::Alone, request);
+        let response = match self.send(request) {
+            Ok(response) => streamed(response, Vec::new()),
+            Err(failure) => failure.response().map(Content::from),
+        };
+        (Role::Alone, response)
+    }
+
+    fn keyed(&self, keyed: &Keyed, request: Request<Vec<u8>>) -> Told {
+        (self.observe)(Step::Asks, &request);
+        match self.keys.request(keyed).same_thread().begin() {
+            Ok(BeginKeyed::Lead(lead)) => (Role::Led, self.execute(lead, request)),
+            Ok(BeginKeyed::Shared(kept)) => {
+                (Role::Shared, self.keys.replay(&kept).map(Content::from))
+            }
+            Ok(BeginKeyed::Replayed(kept)) => {
+                (self.observe)(Step::Replays, &request);
+                (Role::Replayed, self.keys.replay(&kept).map(Content::from))
+            }
+            // Not by us: another program with the same keys doesn't share.
+            Ok(BeginKeyed::Bypass) => self.refused(&Problem::InProgress),
+            Err(error) => {
+                self.note(&error);
+                self.refused(&Problem::of(&error))
+            }
+        }
+    }
+
+    fn execute(&self, lead: KeyedLead<'_>, mut request: Request<Vec<u8>>) -> Response<Content> {
+        (self.observe)(Step::Leads, &request);
+        request.headers_mut().insert(FENCE, lead.fence().into());
+        request.headers_mut().insert(ATTEMPT, lead.attempt().into());
+        let (settled, response) = match self.ask(&request) {
+            Ok(Asked::Whole(response)) => {
+                (self.keys.settle(lead, &response), response.map(Content::from))
+            }
+            Ok(Asked::Stream(response)) => {
+                (self.keys.settle_unkept(lead, response.status()), response)
+            }
+            Err(failure) => {
+                let response = failure.response();
+                let settled = if failure.is_before_anything() {
+                    lead.cancel_with(self.keys.keep(&response))
+                } else {
+                    self.keys.settle(lead, &response)
+                };
+                (settled, response.map(Content::from))
+            }
+        };
+        // The response is this caller's, whatever the store says; a retry finds that it may have happened.
+        if let Err(error) = settled {
+            self.note(&error);
+        }
+        response
+    }
+
+    /// Asks the backend, and takes all of the response if that may be shared.
+    fn ask(&self, request: &Request<Vec<u8>>) -> Result<Asked, Failure> {
+        let mut response = self.send(request)?;
+        // What is told beforehand decides before anything is read, so that nobody waits for that.
+        let announced = response.body().announced().unwrap_or(0);
+        if announced > self.max_body as u64 || is_endless(response.headers()) {
+            return Ok(Asked::Stream(streamed(response, Vec::new())));
+        }
+        let read = response.body_mut().read_whole(self.max_body);
+        let (bytes, whole) = read.inspect_err(|failure| self.metrics.failed(failure))?;
+        Ok(if whole {
+            Asked::Whole(response.map(|_| bytes))
+        } else {
+            Asked::Stream(streamed(response, bytes))
+        })
+    }
+
+    fn send(&self, request: &Request<Vec<u8>>) -> Result<Response<Incoming>, Failure> {
+        self.metrics.asked();
+        self.backend.ask(request).inspect_err(|failure| self.metrics.failed(failure))
+    }
+
+    fn refused(&self, problem: &Problem) -> Told {
+        self.metrics.refused(problem);
+        (Role::Refused, self.keys.refusal(problem).map(Content::from))
+    }
+
+    /// What an operator should know of.
+    fn note(&self, error: &Error) {
+        match error.kind() {
+            ErrorKind::Store => {
+                self.metrics.store_failed();
+                log::error!("{error}");
+            }
+            ErrorKind::Stale => log::warn!("an execution was overtaken: {error}"),
+            _ => {}
+        }
+    }
+}
+
+impl From<Asked> for Response<Content> {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Whole(response) => response.map(Content::from),
+            Asked::Stream(response) => response,
+        }
+    }
+}
+
+/// What was read of a response, and then the rest, as it comes.
+fn streamed(response: Response<Incoming>, start: Vec<u8>) -> Response<Content> {
+    response.map(|rest| {
+        let len = rest.announced();
+        Content::Stream(Box::new(std::io::Read::chain(std::io::Cursor::new(start), rest)), len)
+    })
+}
+
+/// A response shares its body's bytes with every other copy.
+fn shared(answer: &Answer) -> Response<Content> {
+    answer.clone().map(Content::Whole)
+}
+
+fn size(answer: &Answer) -> usize {
+    let headers = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    answer.body().len() + headers.sum::<usize>()
+}
