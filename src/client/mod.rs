@@ -5,9 +5,9 @@
 //! |-|-|-|
 //! | nobody has sent one like it | yes: it leads | the response, or the error |
 //! | one like it is under way | no | the same response, or that error |
-//! | one like it was answered within the ttl, but not by a 5xx | no | the same response |
+//! | one like it was answered within the ttl, and not by a 5xx or a refusal that may pass (401, 403, 408, 409, 425, 429) | no | the same response |
 //! | it has waited for longer than `wait` | no | [`Timeout`](crate::ErrorKind::Timeout), as [`ureq::Error::Other`] |
-//! | coalescing is off, or its body is too long | yes | its own |
+//! | coalescing is off, its body is too long, or a middleware sends it on behalf of an identical one | yes | its own |
 //! | the leader's response is too long to share | yes, each | its own |
 //! | the leader's thread panics | yes: the first in line leads | its own, which the others share |
 //!
@@ -143,7 +143,10 @@ impl Middleware for Coalesce {
         let (parts, body) = request.into_parts();
         let mut reader = body.into_reader();
         let mut sent = Vec::new();
-        reader.by_ref().take(options.max_request as u64 + 1).read_to_end(&mut sent)?;
+        reader
+            .by_ref()
+            .take((options.max_request as u64).saturating_add(1))
+            .read_to_end(&mut sent)?;
         if sent.len() > options.max_request {
             let whole = &mut (&sent[..]).chain(reader);
             return next.handle(Request::from_parts(parts, SendBody::from_reader(whole)));
@@ -176,8 +179,8 @@ impl Call<'_> {
         self,
         send: impl FnOnce() -> Result<Response<Body>, ureq::Error>,
     ) -> Result<Response<Body>, ureq::Error> {
-        let begun = self.inner.table.request(self.key).timeout(self.options.wait).begin();
-        match begun {
+        let request = self.inner.table.request(self.key).timeout(self.options.wait);
+        match request.same_thread().begin() {
             Ok(Begin::Lead(lead)) => self.lead(lead, send()),
             Ok(Begin::Shared(outcome)) => {
                 self.tell(EventKind::Shared, 0);
@@ -188,6 +191,8 @@ impl Call<'_> {
                 outcome.give()
             }
             Ok(Begin::Bypass) => send(),
+            // Asked by a middleware further in, on behalf of the same request.
+            Err(error) if error.kind() == ErrorKind::WouldDeadlock => send(),
             Err(error) => {
                 if error.kind() == ErrorKind::Timeout {
                     self.tell(EventKind::TimedOut, 0);
@@ -203,8 +208,9 @@ impl Call<'_> {
         lead: Lead<'_, Vec<u8>, Arc<Outcome>>,
         answer: Result<Response<Body>, ureq::Error>,
     ) -> Result<Response<Body>, ureq::Error> {
+        let taken = shared::take(answer, self.options.max_response);
         let waiters = lead.followers();
-        let (kind, settled, answer) = match shared::take(answer, self.options.max_response) {
+        let (kind, settled, answer) = match taken {
             Taken::Whole(outcome) => {
                 let ttl = if outcome.may_stay() { self.options.ttl } else { Duration::ZERO };
                 let kind = if outcome.is_failure() { EventKind::Failed } else { EventKind::Led };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::http::HeaderName;
+use ureq::http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 
 use super::{Coalesce, Event, Inner};
 use crate::table::DedupTable;
@@ -30,11 +31,12 @@ pub struct Options {
     pub ttl: Duration,
     /// How long a request waits for another's response.
     pub wait: Duration,
-    /// A longer body, in bytes, is sent on its own.
+    /// A longer body, in bytes, is sent on its own: chunked, if the request has no `Content-Length`.
     pub max_request: usize,
     /// A longer body, in bytes, isn't shared.
     pub max_response: usize,
-    /// Headers in which identical requests may differ.
+    /// Headers in which identical requests may differ. `Authorization`, `Cookie` and `Proxy-Authorization`
+    /// count even so.
     pub ignored: Vec<HeaderName>,
 }
 
@@ -53,7 +55,8 @@ impl Default for Options {
 
 impl Options {
     pub(super) fn ignores(&self, name: &HeaderName) -> bool {
-        self.ignored.contains(name)
+        const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+        self.ignored.contains(name) && !CREDENTIALS.contains(name)
     }
 }
 

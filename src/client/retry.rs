@@ -73,7 +73,8 @@ pub(super) fn sign(request: &mut Request<SendBody>) {
 
 /// Sends one operation up to `attempts` times, with the same new key, until there is an answer: while
 /// there is none (a connection that fails or breaks, a timeout), or one that asks for another attempt (409,
-/// 425, 429, 500, 502, 503, 504).
+/// 425, 429, 500, 502, 503, 504) and comes as [`ureq::Error::StatusCode`]: where the agent takes status codes
+/// for responses, `send` turns them into errors.
 ///
 /// `send` puts the key into the request's extensions. It does its own waiting between attempts, if it wants
 /// any; the attempts count from 1.
@@ -113,6 +114,10 @@ fn is_passing(error: &ureq::Error) -> bool {
         | ureq::Error::HostNotFound
         | ureq::Error::ConnectionFailed
         | ureq::Error::Protocol(_) => true,
+        // It waited for another, and nothing was sent.
+        ureq::Error::Other(error) => {
+            error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Timeout)
+        }
         _ => false,
     }
 }

@@ -2,15 +2,15 @@
 
 use std::io::{self, Cursor, Read};
 
-use ureq::http::{HeaderMap, Response, StatusCode, Version};
+use ureq::http::Response;
+use ureq::http::response::Parts;
 use ureq::{Body, Timeout};
 
 /// What everybody has who waited.
 pub(super) enum Outcome {
     Response {
-        status: StatusCode,
-        version: Version,
-        headers: HeaderMap,
+        /// Its extensions too: the URI that it came from is one.
+        parts: Parts,
         mime: Option<String>,
         charset: Option<String>,
         body: Vec<u8>,
@@ -44,19 +44,25 @@ pub(super) fn take(answer: Result<Response<Body>, ureq::Error>, longest: usize) 
         Err(error) => return failed(error),
     };
     let (parts, body) = response.into_parts();
+    if body.content_length().is_some_and(|len| len > longest as u64) {
+        return Taken::TooLong(Response::from_parts(parts, body));
+    }
     let mime = body.mime_type().map(str::to_owned);
-    let charset = body.charset().map(str::to_owned);
+    // Text has been decoded once it is read here, if it is at all: it mustn't be decoded again.
+    let is_text = mime.as_deref().is_some_and(|mime| mime.starts_with("text/"));
+    let charset = body.charset().filter(|_| !is_text).map(str::to_owned);
     let mut reader = body.into_reader();
     let mut body = Vec::new();
-    if let Err(error) = reader.by_ref().take(longest as u64 + 1).read_to_end(&mut body) {
+    if let Err(error) =
+        reader.by_ref().take((longest as u64).saturating_add(1)).read_to_end(&mut body)
+    {
         return failed(ureq::Error::from(error));
     }
     if body.len() > longest {
         let whole = of_kind(mime, charset).reader(Cursor::new(body).chain(reader));
         return Taken::TooLong(Response::from_parts(parts, whole));
     }
-    let (status, version, headers) = (parts.status, parts.version, parts.headers);
-    Taken::Whole(Outcome::Response { status, version, headers, mime, charset, body })
+    Taken::Whole(Outcome::Response { parts, mime, charset, body })
 }
 
 fn failed(error: ureq::Error) -> Taken {
@@ -64,6 +70,8 @@ fn failed(error: ureq::Error) -> Taken {
         ureq::Error::StatusCode(status) => Failure::Status(*status),
         ureq::Error::Timeout(which) => Failure::Timeout(*which),
         ureq::Error::Io(error) => Failure::Io(error.kind(), error.to_string()),
+        // It can't be made again; as this it is as passing as it was.
+        ureq::Error::Protocol(error) => Failure::Io(io::ErrorKind::InvalidData, error.to_string()),
         ureq::Error::HostNotFound => Failure::HostNotFound,
         ureq::Error::ConnectionFailed => Failure::ConnectionFailed,
         ureq::Error::TooManyRedirects => Failure::TooManyRedirects,
@@ -72,7 +80,7 @@ fn failed(error: ureq::Error) -> Taken {
     Taken::Failed(Outcome::Failure(failure), error)
 }
 
-/// What the reader has done to the bytes (decompression) is done; what it needs to make text of them isn't.
+/// What the reader has done to the bytes (decompression, decoding of text) is done.
 fn of_kind(mime: Option<String>, charset: Option<String>) -> ureq::BodyBuilder {
     let mut body = Body::builder();
     if let Some(mime) = mime {
@@ -87,25 +95,30 @@ fn of_kind(mime: Option<String>, charset: Option<String>) -> ureq::BodyBuilder {
 impl Outcome {
     pub fn is_failure(&self) -> bool {
         match self {
-            Self::Response { status, .. } => status.is_server_error(),
+            Self::Response { parts, .. } => parts.status.is_server_error(),
             Self::Failure(_) => true,
         }
     }
 
-    /// Whether a later request may have it. Failures pass, and some responses say that they may not.
+    /// Whether a later request may have it. Failures and refusals pass, and some responses say that they
+    /// may not.
     pub fn may_stay(&self) -> bool {
-        let Self::Response { headers, .. } = self else { return false };
-        let lines = headers.get_all("cache-control").iter().filter_map(|line| line.to_str().ok());
-        !self.is_failure()
-            && !lines.flat_map(|line| line.split(',')).any(|it| it.trim() == "no-store")
+        let Self::Response { parts, .. } = self else { return false };
+        let refused = matches!(parts.status.as_u16(), 401 | 403 | 408 | 409 | 425 | 429);
+        let says = |line: &[u8]| {
+            line.split(|&byte| byte == b',')
+                .any(|it| it.trim_ascii().eq_ignore_ascii_case(b"no-store"))
+        };
+        let mut lines = parts.headers.get_all("cache-control").iter();
+        !self.is_failure() && !refused && !lines.any(|line| says(line.as_bytes()))
     }
 
     /// In bytes, roughly.
     pub fn len(&self) -> usize {
         match self {
-            Self::Response { headers, body, .. } => {
-                body.len()
-                    + headers.iter().map(|(name, it)| name.as_str().len() + it.len()).sum::<usize>()
+            Self::Response { parts, body, .. } => {
+                let headers = parts.headers.iter();
+                body.len() + headers.map(|(name, it)| name.as_str().len() + it.len()).sum::<usize>()
             }
             Self::Failure(_) => 0,
         }
@@ -114,13 +127,9 @@ impl Outcome {
     /// One more of the same.
     pub fn give(&self) -> Result<Response<Body>, ureq::Error> {
         match self {
-            Self::Response { status, version, headers, mime, charset, body } => {
+            Self::Response { parts, mime, charset, body } => {
                 let body = of_kind(mime.clone(), charset.clone()).data(body.clone());
-                let mut response = Response::new(body);
-                *response.status_mut() = *status;
-                *response.version_mut() = *version;
-                response.headers_mut().clone_from(headers);
-                Ok(response)
+                Ok(Response::from_parts(parts.clone(), body))
             }
             Self::Failure(failure) => Err(failure.give()),
         }

@@ -35,7 +35,7 @@ pub struct Builder {
 
 impl Builder {
     /// 201 for a success at first and 200 when it is told again; 409 at once for what is in progress;
-    /// 400 without a key, whatever the method.
+    /// 400 without a key for PUT and DELETE too. Replaces what [`require`](Self::require) said before.
     pub fn created_then_ok(mut self) -> Self {
         self.rules.successes = Some(CREATED_THEN_OK);
         self.rules.wait = Duration::ZERO;

@@ -63,6 +63,7 @@ impl Problem {
             }
             ErrorKind::Unknown => Self::OutcomeUnknown,
             ErrorKind::Overloaded => Self::Overloaded,
+            ErrorKind::TooLarge => Self::KeyInvalid("the key is longer than this server keeps"),
             _ => Self::Unavailable,
         }
     }
@@ -153,7 +154,10 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.is_passing() {
-            headers.insert(RETRY_AFTER, rules.retry_after.as_secs().max(1).into());
+            // Rounded up: not to be tried earlier.
+            let after = rules.retry_after;
+            let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
+            headers.insert(RETRY_AFTER, seconds.max(1).into());
         }
         let link = rules.docs.as_ref().map(|docs| format!("<{docs}>; rel=\"help\""));
         if let Some(Ok(link)) = link.map(HeaderValue::try_from) {

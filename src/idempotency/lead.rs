@@ -116,7 +116,8 @@ impl<'t> Lead<'t> {
     }
 
     /// Settles: nothing happened, and whoever waits here has this response instead of a turn of its own.
-    /// It isn't kept, and those who wait in other processes lead.
+    /// It isn't kept, and those who wait in other processes lead. If this lead took over from one that was
+    /// lost, that one may have happened still: the key is left as it was found.
     pub fn cancel_with(self, response: Response) -> Result<(), Error> {
         let cancelled = self.shared.cancel_with(self.name, response);
         self.over(cancelled)

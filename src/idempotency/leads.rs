@@ -197,6 +197,9 @@ impl Leads {
         let mut state = self.lock();
         let lead = state.leads.remove(&name)?;
         state.due.remove(&(lead.care_at, name));
+        if state.closed && state.is_empty() {
+            self.changed.notify_one(); // it may go
+        }
         lead.flight()
     }
 

@@ -125,8 +125,13 @@ impl Shared {
     /// `cancel`, but those who wait here have a response that isn't kept.
     pub fn cancel_with(&self, name: u64, response: Response) -> Result<(), Error> {
         let settled = self.settle(name, |store, lead, deadline| {
-            let cancel = Release::Cancel { successor: false, keep: remembered(lead.ttl) };
-            store.release(&lead.key, lead.held, cancel, deadline)
+            let release = if lead.taken_over {
+                // What it took over may have happened, and isn't forgotten.
+                Release::Abandon
+            } else {
+                Release::Cancel { successor: false, keep: remembered(lead.ttl) }
+            };
+            store.release(&lead.key, lead.held, release, deadline)
         })?;
         up(&self.tally.cancels);
         if let Some((flight, _)) = settled.flight {

@@ -9,6 +9,7 @@
 //! |-|-|
 //! | `<store>` | the whole suite over that store, by http.client |
 //! | `by_curl` | the same by curl, over SQLite |
+//! | `attempts` | what a key remembers of attempts that came to nothing |
 //! | `operators` | what an operator can do with the record of a request |
 //! | `payments` | the example, killed in the midst of things |
 //!
@@ -17,6 +18,7 @@
 
 #![cfg(unix)]
 
+mod attempts;
 #[cfg(feature = "sqlite")]
 mod operators;
 #[cfg(feature = "sqlite")]

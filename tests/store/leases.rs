@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onceflight::store::{Claim, Claimed, Release, Settled};
 
@@ -25,6 +25,7 @@ suite!(
     who_waits_does_not_make_a_lease_last,
     a_lost_lead_is_forgotten_in_time,
     a_lost_lead_without_keep_is_remembered,
+    a_lease_lasts_though_nothing_is_remembered_past_it,
     a_takeover_has_a_lease_of_its_own,
     endless_times_do_not_end,
 );
@@ -52,6 +53,30 @@ fn a_passed_lease_permits_a_takeover(world: &World) {
     assert_eq!(second.grant.attempt, 2);
     assert!(second.held.epoch > first.held.epoch);
     assert_eq!(in_progress(store.claim(&key, &brief())).0, second.held.epoch);
+}
+
+/// Nobody leads before the moment that an earlier answer promised, to a fraction of a millisecond.
+fn a_lease_lasts_though_nothing_is_remembered_past_it(world: &World) {
+    let (store, lease) = (world.store(), Some(Duration::from_micros(5_900)));
+    let brief = || Claim { lease, keep: Some(Duration::ZERO), ..claim() };
+    for number in 0..60 {
+        let key = world.key(&number.to_string());
+        let first = store.lead(&key, &brief());
+        if number % 2 == 0 {
+            let _ = store.renew(&key, first.held, lease); // done, or too late
+        }
+        let mut promised = Instant::now();
+        loop {
+            let asked = Instant::now();
+            match store.claim(&key, &brief()) {
+                Claimed::InProgress { lease_left, .. } => {
+                    promised = promised.max(asked + lease_left.expect("a lease"));
+                }
+                next => break assert!(Instant::now() >= promised, "{next:?}"),
+            }
+        }
+        assert!(store.evict(&key));
+    }
 }
 
 /// No time left isn't time without end (#23).

@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use onceflight::ErrorKind;
-use onceflight::store::{self, Claim, RecordKey, Release, Response, Settled};
+use onceflight::store::{self, Claim, Claimed, RecordKey, Release, Response, Settled};
 
 use crate::harness::*;
 use crate::proxy::listen;
@@ -176,6 +176,32 @@ fn a_claim_that_comes_after_its_withdrawal_fails() {
     let late = format!("add onceflight:{} 0 0 1\r\nx", key.id());
     assert_eq!(server.ask(late.as_bytes()).0, "NOT_STORED\r\n");
     assert_eq!(store.lead(&key, &claim()).grant.attempt, 1);
+}
+
+/// A token may be granted anew, where what it led is gone: what its first lead wrote says nothing of that.
+#[test]
+fn what_an_earlier_lead_of_a_token_wrote_is_not_this_ones() {
+    let server = Server::start();
+    let (store, other, key, claim) = (server.store(), server.store(), key("k"), claim());
+    store.lead(&key, &claim);
+    assert!(other.evict(&key));
+    let led = other.lead(&key, &claim);
+    assert_eq!(store.complete(&key, led.held, b"done", LONG), Settled::Done);
+}
+
+/// Nor does it say anything of its successor, whom others of this process may be watching for long.
+#[test]
+fn a_late_settle_begins_no_lease_anew() {
+    let server = Server::start();
+    let (store, other, key) = (server.store(), server.store(), key("k"));
+    let late = store.lead(&key, &brief());
+    let Claimed::Lead(_) = other.outwait(&key, &claim()) else { panic!("no successor") };
+    let left = || in_progress(store.claim(&key, &claim())).1.expect("a lease");
+    let before = eventually("that some of it has passed", || {
+        Some(left()).filter(|left| *left < LONG.saturating_sub(SHORT))
+    });
+    assert_eq!(store.complete(&key, late.held, b"late", LONG), Settled::Stale);
+    assert!(left() <= before);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use super::wire::Found;
 use crate::clock::Moment;
-use crate::store::Token;
+use crate::store::Held;
 use crate::sync::Mutex;
 
 const MOST: usize = 8192;
@@ -19,7 +19,7 @@ const MOST: usize = 8192;
 const LONGEST: usize = 2048;
 
 #[derive(Default)]
-pub(super) struct Leads(Mutex<HashMap<Token, Lead>>);
+pub(super) struct Leads(Mutex<HashMap<Held, Lead>>);
 
 /// A lead's record, as it was written.
 pub(super) struct Lead {
@@ -29,7 +29,7 @@ pub(super) struct Lead {
 }
 
 impl Leads {
-    pub fn keep(&self, token: Token, lead: Lead) {
+    pub fn keep(&self, held: Held, lead: Lead) {
         if lead.found.value.len() > LONGEST {
             return;
         }
@@ -39,11 +39,11 @@ impl Leads {
         {
             leads.remove(&any);
         }
-        leads.insert(token, lead);
+        leads.insert(held, lead);
     }
 
     /// Whoever settles changes it, so it is good for once.
-    pub fn take(&self, token: Token) -> Option<Lead> {
-        self.0.lock().remove(&token)
+    pub fn take(&self, held: Held) -> Option<Lead> {
+        self.0.lock().remove(&held)
     }
 }

@@ -119,11 +119,9 @@ impl MemcachedStore {
         self.servers.of_record(key.id()).with(deadline, |connection| {
             connection.end_by(deadline);
             let (mut asked, mut found) = match mem::replace(&mut first, First::Look) {
-                First::Led(lead) if connection.opened <= lead.since => {
-                    (lead.since, Some(lead.found))
-                }
-                First::Vacant => (clock::now(), None),
-                _ => (clock::now(), connection.get(&name)?),
+                First::Led(lead) if connection.opened <= lead.since => (None, Some(lead.found)),
+                First::Vacant => (Some(clock::now()), None),
+                _ => (Some(clock::now()), connection.get(&name)?),
             };
             loop {
                 let seeing = match &found {
@@ -134,35 +132,41 @@ impl MemcachedStore {
                     Turn::Answer(answer) => return Ok(answer),
                     Turn::Write(write) => write,
                 };
-                let Write { value, exptime, token, answer } = write;
-                asked = clock::now();
+                let Write { value, exptime, held, answer } = write;
+                let since = clock::now();
                 let (written, there) = connection.put(&name, &value, exptime, found.as_ref())?;
                 if written {
                     // It isn't what was written if somebody was there already, to mark or to evict it.
                     if let Some(found) = there.filter(|there| there.value == value) {
-                        self.leads.keep(token, Lead { found, since: asked });
+                        self.leads.keep(held, Lead { found, since });
                     }
                     return Ok(answer);
                 }
-                found = there;
+                (asked, found) = (Some(since), there);
             }
         })
     }
 
+    /// A record as an answer has it to what was asked then; or as it is only remembered.
     fn see<'a>(
         &self,
         key: &RecordKey,
         found: &'a Found,
-        asked: Moment,
+        asked: Option<Moment>,
     ) -> Result<Seeing<'a>, Error> {
         let item = Item::decode(&found.value).map_err(|flaw| unreadable(key.id(), flaw))?;
         key.check(item.scope, item.key)?;
         let version = Version { epoch: item.held.epoch, beat: item.beat };
-        let unchanged = if item.state == Some(RecordState::InProgress) {
-            self.seen.unchanged(key.id(), version, asked)
-        } else {
-            self.seen.forget(key.id());
-            0
+        let unchanged = match (asked, item.state) {
+            // Others here may have seen a successor's since.
+            (None, _) => 0,
+            (Some(asked), Some(RecordState::InProgress)) => {
+                self.seen.unchanged(key.id(), version, asked)
+            }
+            _ => {
+                self.seen.forget(key.id());
+                0
+            }
         };
         Ok(Seeing { item, unchanged })
     }
@@ -177,7 +181,7 @@ impl MemcachedStore {
         deadline: Instant,
         change: impl Fn(Item<'_>) -> Turn<Settled>,
     ) -> Result<Settled, Error> {
-        let first = self.leads.take(held.token).map_or(First::Look, First::Led);
+        let first = self.leads.take(held).map_or(First::Look, First::Led);
         let settled = self.turn(key, deadline, first, |seeing| {
             let Some(Seeing { item, .. }) = seeing?.filter(Seeing::exists) else {
                 let gone = goal == RecordState::Released;
@@ -240,14 +244,14 @@ struct Write<T> {
     value: Vec<u8>,
     exptime: i32,
     /// Whose it is then.
-    token: Token,
+    held: Held,
     answer: T,
 }
 
 impl<T> Turn<T> {
     fn write(item: &Item<'_>, answer: T) -> Self {
-        let (value, exptime, token) = (item.encode(), item.exptime(), item.held.token);
-        Self::Write(Write { value, exptime, token, answer })
+        let (value, exptime, held) = (item.encode(), item.exptime(), item.held);
+        Self::Write(Write { value, exptime, held, answer })
     }
 }
 

@@ -101,6 +101,9 @@ fn check(address: &Address, settings: &Settings, info: &Value) -> Result<(), Err
     if major.is_some_and(|major| major < 6) {
         return no(format!("is version {version}: it must be 6 or newer"));
     }
+    if text("arch_bits") == "32" {
+        return no("is a build for 32 bits, whose scripts can't store numbers of 64".into());
+    }
     if text("redis_mode") == "sentinel" {
         return no("is a sentinel: give the address of the server itself".into());
     }

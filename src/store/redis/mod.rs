@@ -201,7 +201,7 @@ impl Store for RedisStore {
         let (name, fingerprint) = (reply::name(key), reply::fingerprint(claim.fingerprint));
         let (lease, keep) = (span(claim.lease), span(claim.keep));
         let ends = claim.lease.zip(claim.keep).map(|(lease, keep)| lease.saturating_add(keep));
-        let lasts = ends.map_or_else(String::new, lasts);
+        let lasts = ends.map_or_else(String::new, outlasts);
         let following = claim.following.map_or_else(String::new, |epoch| epoch.to_string());
         let args = [
             &*name,
@@ -334,6 +334,12 @@ fn span(time: Option<Duration>) -> String {
 /// past its ttl.
 fn lasts(time: Duration) -> String {
     (time.as_millis().min(AGES / 1000) + GRACE.as_millis()).to_string()
+}
+
+/// The same for a lead. Rounded up, and one more for the millisecond that has begun on the server's clock: it
+/// doesn't expire before its lease has passed.
+fn outlasts(time: Duration) -> String {
+    lasts(time.saturating_add(Duration::from_micros(1999)))
 }
 
 fn flag(on: bool) -> &'static [u8] {

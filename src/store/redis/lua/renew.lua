@@ -11,7 +11,7 @@ if lease >= 0 then
 end
 redis.call('SETRANGE', KEYS[1], 47, struct.pack('<i8', ends))
 if lease >= 0 and keep >= 0 then
-  redis.call('PEXPIRE', KEYS[1], math.ceil((lease + keep) / 1000) + GRACE)
+  redis.call('PEXPIRE', KEYS[1], math.ceil((lease + keep) / 1000) + 1 + GRACE) -- as `outlasts` in mod.rs
 else
   redis.call('PERSIST', KEYS[1])
 end
