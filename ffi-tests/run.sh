@@ -208,6 +208,18 @@ example() { # LINKAGE STANDARD SOURCE [LED]
         check "$1 $2" $limit ${4:+"$work/server_test"} "$work/$name" ${4:-}
 }
 
+# The one that needs another library.
+microhttpd() { # LINKAGE STANDARD
+    if ! pkg-config --exists libmicrohttpd; then
+        echo "!!!! server_microhttpd SKIPPED: libmicrohttpd isn't installed"
+    elif [ $sanitize != thread ]; then # which would have to see into it
+        local link_static="$link_static $(pkg-config --libs libmicrohttpd)" name=server_microhttpd
+        local link_shared="$link_shared $(pkg-config --libs libmicrohttpd)"
+        compile "$2" "$root/examples/c/$name.c" "$work/$name.o" && link "$1" "$work/$name.o" "$work/$name" &&
+            check "$1 $2" $limit python3 "$here/c/server_microhttpd_test.py" "$work/$name"
+    fi
+}
+
 examples() {
     local linkage standard=c99
     compile c11 "$here/c/server_test.c" "$work/server_test.o" &&
@@ -217,6 +229,7 @@ examples() {
         example $linkage $standard c/server_epoll.c 0
         example $linkage c++17 cpp/server.cpp 1
         example $linkage $standard c/replicated_bank.c
+        microhttpd $linkage $standard
         standard=c11
     done
 }

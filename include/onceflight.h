@@ -450,8 +450,28 @@ int32_t onceflight_complete_for(const struct onceflight_table *table,
 int32_t onceflight_cancel(const struct onceflight_table *table, onceflight_lead lead);
 
 // Settles: it may have happened. The first follower in line, or the next begin, leads; or the
-// outcome is unknown, by option.
+// outcome is unknown, by option. A store that can't be told now (ONCEFLIGHT_E_STORE) is told later: the
+// lead is over in any case.
 int32_t onceflight_abandon(const struct onceflight_table *table, onceflight_lead lead);
+
+// Settles: nothing happened, and those who wait in this process get this response instead of a lead.
+// It isn't kept; over a store, who waits in another process leads. The bytes are copied. TOO_LARGE
+// leaves the lead live.
+int32_t onceflight_cancel_with(const struct onceflight_table *table,
+                               onceflight_lead lead,
+                               int32_t status,
+                               const uint8_t *data,
+                               size_t len);
+
+// Settles: it may have happened, and those who wait in this process get this response. It isn't kept:
+// the next begin (over a store, whoever waits in another process) leads; or the outcome is unknown, by
+// option. The bytes are copied. TOO_LARGE leaves the lead live; ONCEFLIGHT_E_STORE is as in
+// onceflight_abandon.
+int32_t onceflight_abandon_with(const struct onceflight_table *table,
+                                onceflight_lead lead,
+                                int32_t status,
+                                const uint8_t *data,
+                                size_t len);
 
 // Settles: not to be shared. All followers get BYPASS at once.
 int32_t onceflight_decline(const struct onceflight_table *table, onceflight_lead lead);

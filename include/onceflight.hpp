@@ -253,8 +253,18 @@ public:
     }
     /// Nothing happened: the first follower in line leads.
     void cancel() { settled(onceflight_cancel(table_.get(), id_)); }
+    /// Nothing happened, and whoever waits in this process has this response, which isn't kept.
+    void cancel_with(std::int32_t status, std::string_view body)
+    {
+        settled(onceflight_cancel_with(table_.get(), id_, status, detail::bytes(body), body.size()));
+    }
     /// It may have happened.
     void abandon() { settled(onceflight_abandon(table_.get(), id_)); }
+    /// It may have happened, and whoever waits in this process has this response, which isn't kept.
+    void abandon_with(std::int32_t status, std::string_view body)
+    {
+        settled(onceflight_abandon_with(table_.get(), id_, status, detail::bytes(body), body.size()));
+    }
     /// Not to be shared: every follower does its own work.
     void decline() { settled(onceflight_decline(table_.get(), id_)); }
 

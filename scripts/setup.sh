@@ -16,6 +16,7 @@ need() {
 
 need gcc command -v gcc
 need g++ command -v g++
+need libmicrohttpd-dev pkg-config --exists libmicrohttpd
 need libc6-dev test -e /usr/include/stdlib.h
 need make command -v make
 need cmake command -v cmake

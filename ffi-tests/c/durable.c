@@ -222,6 +222,105 @@ static void an_abandoned_flight_passes_on(void)
     onceflight_table_free(table);
 }
 
+/* Those who wait have the response, and nobody else: the key is free, and its next leader the first. */
+static void a_cancel_with_a_response_gives_it_to_those_who_wait(void)
+{
+    onceflight_table *table = opened();
+    const char *key = new_key();
+    onceflight_lead lead = lead_of(table, key);
+    uint64_t fence = 0;
+    caller line[LINE];
+    int i;
+    CHECK(attempt_above(table, lead, &fence) == 1);
+    form_line(line, table, key);
+    EXPECT(ONCEFLIGHT_OK, onceflight_cancel_with(table, lead, 503, BYTES("not now")));
+    for (i = 0; i < LINE; i++)
+        CHECK(caller_got(&line[i], ONCEFLIGHT_SHARED, 503, "not now"));
+    EXPECT(ONCEFLIGHT_E_STALE, onceflight_cancel_with(table, lead, 503, BYTES("again")));
+    CHECK(stats_of(table).cancels == 1 && stats_of(table).shared == LINE && stats_of(table).promotions == 0);
+    CHECK(stats_of(table).in_flight == 0 && stats_of(table).completed == 0);
+    lead = lead_of(table, key);
+    CHECK(attempt_above(table, lead, &fence) == 1);
+    EXPECT(ONCEFLIGHT_OK, onceflight_cancel_with(table, lead, 0, NULL, 0));
+    EXPECT(ONCEFLIGHT_LEAD, probe(table, key));
+    onceflight_table_free(table);
+}
+
+/* The same, but it may have happened: the next begin takes over, with what was left for it. */
+static void an_abandon_with_a_response_gives_it_to_those_who_wait(void)
+{
+    onceflight_table *table = opened();
+    const char *key = new_key();
+    onceflight_request same = with_fingerprint(request_for(key), "one"), other = with_fingerprint(same, "two");
+    onceflight_lead lead = lead_by(table, same);
+    onceflight_lead_info info;
+    uint64_t fence = 0;
+    caller line[LINE];
+    uint64_t i;
+    CHECK(attempt_above(table, lead, &fence) == 1);
+    EXPECT(ONCEFLIGHT_OK, onceflight_checkpoint(table, lead, BYTES("half done")));
+    for (i = 0; i < LINE; i++) {
+        caller_start_request(&line[i], table, same);
+        await_waiting(table, i + 1);
+    }
+    EXPECT(ONCEFLIGHT_OK, onceflight_abandon_with(table, lead, 500, BYTES("broke")));
+    for (i = 0; i < LINE; i++)
+        CHECK(caller_got(&line[i], ONCEFLIGHT_SHARED, 500, "broke"));
+    EXPECT(ONCEFLIGHT_E_STALE, onceflight_abandon_with(table, lead, 500, BYTES("again")));
+    EXPECT(ONCEFLIGHT_E_MISMATCH, probe_request(table, other));
+    lead = lead_by(table, same);
+    CHECK(attempt_above(table, lead, &fence) == 2);
+    info = details_of(table, lead);
+    CHECK(response_is(info.checkpoint, 0, "half done"));
+    onceflight_response_free(info.checkpoint);
+    CHECK(stats_of(table).takeovers == 1 && stats_of(table).promotions == 0 && stats_of(table).shared == LINE);
+    EXPECT(ONCEFLIGHT_OK, onceflight_complete(table, lead, 200, BYTES("done")));
+    onceflight_table_free(table);
+}
+
+/* Under HOLD nobody takes over, those who waited have the response all the same. */
+static void an_abandon_with_a_response_is_held_by_policy(void)
+{
+    onceflight_table *table = opened_with(onceflight_options_set_on_lease_expired, ONCEFLIGHT_HOLD, NULL, 0);
+    const char *key = new_key();
+    onceflight_request request = request_for(key);
+    onceflight_lead lead = lead_of(table, key);
+    caller follower;
+    caller_join_line(&follower, table, key, 0);
+    EXPECT(ONCEFLIGHT_OK, onceflight_abandon_with(table, lead, 500, BYTES("broke")));
+    CHECK(caller_got(&follower, ONCEFLIGHT_SHARED, 500, "broke"));
+    EXPECT(ONCEFLIGHT_E_UNKNOWN, probe(table, key));
+    request.flags = ONCEFLIGHT_RECOVER;
+    lead = lead_by(table, request);
+    CHECK(details_of(table, lead).attempt == 2);
+    EXPECT(ONCEFLIGHT_OK, onceflight_cancel_with(table, lead, 0, NULL, 0));
+    onceflight_table_free(table);
+}
+
+/* A forgotten flight's followers have it too; who came since is not concerned. */
+static void a_forgotten_flight_settles_with_a_response(int32_t (*settle)(const onceflight_table *, onceflight_lead, int32_t,
+                                                                          const uint8_t *, size_t))
+{
+    onceflight_table *table = opened();
+    const char *key = new_key();
+    onceflight_lead lead = lead_of(table, key), since;
+    caller follower;
+    caller_join_line(&follower, table, key, 0);
+    EXPECT(ONCEFLIGHT_OK, onceflight_forget(table, (const uint8_t *)key, strlen(key)));
+    since = lead_of(table, key);
+    EXPECT(ONCEFLIGHT_OK, settle(table, lead, 500, BYTES("forgotten")));
+    CHECK(caller_got(&follower, ONCEFLIGHT_SHARED, 500, "forgotten"));
+    EXPECT(ONCEFLIGHT_OK, onceflight_complete(table, since, 200, BYTES("since")));
+    CHECK(replays(table, key, 200, "since"));
+    onceflight_table_free(table);
+}
+
+static void forgotten_flights_settle_with_a_response(void)
+{
+    a_forgotten_flight_settles_with_a_response(onceflight_cancel_with);
+    a_forgotten_flight_settles_with_a_response(onceflight_abandon_with);
+}
+
 static void a_declined_flight_lets_everybody_pass(void)
 {
     onceflight_table *table = opened();
@@ -253,6 +352,8 @@ static void what_is_too_large_leaves_the_lead_live(void)
     caller_join_line(&follower, table, key, 0);
     EXPECT(ONCEFLIGHT_E_TOO_LARGE, onceflight_complete(table, lead, 0, BYTES("123456789")));
     EXPECT(ONCEFLIGHT_E_TOO_LARGE, onceflight_complete_for(table, lead, 0, BYTES("123456789"), 0));
+    EXPECT(ONCEFLIGHT_E_TOO_LARGE, onceflight_cancel_with(table, lead, 0, BYTES("123456789")));
+    EXPECT(ONCEFLIGHT_E_TOO_LARGE, onceflight_abandon_with(table, lead, 0, BYTES("123456789")));
     EXPECT(ONCEFLIGHT_E_TOO_LARGE, onceflight_checkpoint(table, lead, BYTES("123456789")));
     info = details_of(table, lead);
     CHECK(info.checkpoint == NULL);
@@ -498,6 +599,11 @@ int main(int argc, char **argv)
     RUN(a_cancel_promotes_though_nothing_is_retained);
     RUN(a_cancel_fails_all_by_option);
     RUN(an_abandoned_flight_passes_on);
+    RUN(a_cancel_with_a_response_gives_it_to_those_who_wait);
+    RUN(an_abandon_with_a_response_gives_it_to_those_who_wait);
+    RUN(an_abandon_with_a_response_is_held_by_policy);
+    if (in_memory())
+        RUN(forgotten_flights_settle_with_a_response);
     RUN(a_declined_flight_lets_everybody_pass);
     RUN(what_is_too_large_leaves_the_lead_live);
     RUN(a_response_is_replayed_for_its_ttl_and_no_longer);

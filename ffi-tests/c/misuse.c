@@ -47,6 +47,10 @@ static void null_is_refused_by_everything_else(void)
     EXPECT(ONCEFLIGHT_E_NULL, onceflight_complete_for(table, lead, 0, NULL, 1, 0));
     EXPECT(ONCEFLIGHT_E_NULL, onceflight_cancel(NULL, lead));
     EXPECT(ONCEFLIGHT_E_NULL, onceflight_abandon(NULL, lead));
+    EXPECT(ONCEFLIGHT_E_NULL, onceflight_cancel_with(NULL, lead, 0, NULL, 0));
+    EXPECT(ONCEFLIGHT_E_NULL, onceflight_cancel_with(table, lead, 0, NULL, 1));
+    EXPECT(ONCEFLIGHT_E_NULL, onceflight_abandon_with(NULL, lead, 0, NULL, 0));
+    EXPECT(ONCEFLIGHT_E_NULL, onceflight_abandon_with(table, lead, 0, NULL, 1));
     EXPECT(ONCEFLIGHT_E_NULL, onceflight_decline(NULL, lead));
     EXPECT(ONCEFLIGHT_E_NULL, onceflight_renew(NULL, lead, 1));
     EXPECT(ONCEFLIGHT_E_NULL, onceflight_checkpoint(NULL, lead, NULL, 0));
@@ -123,12 +127,14 @@ static void expect_stale(const onceflight_table *table, onceflight_lead lead)
     EXPECT(ONCEFLIGHT_E_STALE, onceflight_complete_for(table, lead, 0, BYTES("stale"), 1));
     EXPECT(ONCEFLIGHT_E_STALE, onceflight_cancel(table, lead));
     EXPECT(ONCEFLIGHT_E_STALE, onceflight_abandon(table, lead));
+    EXPECT(ONCEFLIGHT_E_STALE, onceflight_cancel_with(table, lead, 0, BYTES("stale")));
+    EXPECT(ONCEFLIGHT_E_STALE, onceflight_abandon_with(table, lead, 0, BYTES("stale")));
     EXPECT(ONCEFLIGHT_E_STALE, onceflight_decline(table, lead));
     EXPECT(ONCEFLIGHT_E_STALE, onceflight_renew(table, lead, 1));
     EXPECT(ONCEFLIGHT_E_STALE, onceflight_checkpoint(table, lead, BYTES("stale")));
     EXPECT(ONCEFLIGHT_E_STALE, onceflight_lead_details(table, lead, &info));
     CHECK(info.fence == 0 && info.attempt == 0 && info.checkpoint == NULL);
-    CHECK(stats_of(table).stale == before + 8);
+    CHECK(stats_of(table).stale == before + 10);
 }
 
 static void a_lead_settles_once(void)

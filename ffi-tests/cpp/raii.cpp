@@ -108,6 +108,12 @@ void every_settlement_reaches_a_follower()
     CHECK(follow([](Lead &lead) { lead.decline(); }).bypassed());
     CHECK(follow([](Lead &lead) { lead.cancel(); }).leads());
     table.forget("key");
+    auto told = follow([](Lead &lead) { lead.cancel_with(503, "not now"); });
+    CHECK(told.shared() && told.response().status() == 503 && told.response().body() == "not now");
+    told = follow([](Lead &lead) { lead.abandon_with(500, "broke"); });
+    CHECK(told.shared() && told.response().status() == 500 && told.response().body() == "broke");
+    CHECK(table.begin("key").lead().details().attempt == 2);
+    table.forget("key");
     CHECK(follow([](Lead &lead) { lead.abandon(); }).lead().details().attempt == 2);
 }
 

@@ -103,6 +103,8 @@ SIGNATURES = {
     "complete": (c_int32, [*TABLE_LEAD, c_int32, *DATA]),
     "complete_for": (c_int32, [*TABLE_LEAD, c_int32, *DATA, c_uint64]),
     "cancel": (c_int32, TABLE_LEAD),
+    "cancel_with": (c_int32, [*TABLE_LEAD, c_int32, *DATA]),
+    "abandon_with": (c_int32, [*TABLE_LEAD, c_int32, *DATA]),
     "abandon": (c_int32, TABLE_LEAD),
     "decline": (c_int32, TABLE_LEAD),
     "renew": (c_int32, [*TABLE_LEAD, c_uint64]),

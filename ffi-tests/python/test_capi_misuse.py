@@ -93,26 +93,27 @@ class Leads(unittest.TestCase):
             complete(t, lead), api.complete_for(t, lead, 0, b"", 0, 1), api.cancel(t, lead),
             api.abandon(t, lead), api.decline(t, lead), api.renew(t, lead, 1),
             api.checkpoint(t, lead, b"", 0), api.lead_details(t, lead, byref(info)),
+            api.cancel_with(t, lead, 0, b"", 0), api.abandon_with(t, lead, 0, b"", 0),
         ]  # fmt: skip
 
     def test_numbers_that_are_no_lead(self):
         with a_table() as t:
             begin(t, b"k")
             for lead in (0, 1, 2**32, 2**63, 2**64 - 1):
-                self.assertEqual(self.settles(t, lead), [E_STALE] * 8, lead)
+                self.assertEqual(self.settles(t, lead), [E_STALE] * 10, lead)
 
     def test_a_lead_settles_once(self):
         for ending in (complete, api.cancel, api.abandon, api.decline):
             with a_table() as t:
                 lead = begin(t, b"k").lead
                 self.assertEqual(ending(t, lead), OK)
-                self.assertEqual(self.settles(t, lead), [E_STALE] * 8)
+                self.assertEqual(self.settles(t, lead), [E_STALE] * 10)
 
     def test_a_lead_of_another_table(self):
         with a_table() as t, a_table() as other:
             lead = begin(t, b"k").lead
             begin(other, b"k")
-            self.assertEqual(self.settles(other, lead), [E_STALE] * 8)
+            self.assertEqual(self.settles(other, lead), [E_STALE] * 10)
             self.assertEqual(complete(t, lead), OK)
 
     def test_leads_never_repeat(self):

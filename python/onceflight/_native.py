@@ -137,6 +137,8 @@ _PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "cancel": (c_int32, [c_void_p, c_uint64]),
     "abandon": (c_int32, [c_void_p, c_uint64]),
     "decline": (c_int32, [c_void_p, c_uint64]),
+    "cancel_with": (c_int32, [c_void_p, c_uint64, c_int32, *_BYTES]),
+    "abandon_with": (c_int32, [c_void_p, c_uint64, c_int32, *_BYTES]),
     "renew": (c_int32, [c_void_p, c_uint64, c_uint64]),
     "checkpoint": (c_int32, [c_void_p, c_uint64, *_BYTES]),
     "lead_details": (c_int32, [c_void_p, c_uint64, POINTER(LeadInfo)]),

@@ -223,9 +223,22 @@ class Lead:
         """Nothing happened: the next in line leads, or the key is free again."""
         self._settle("cancel")
 
+    def cancel_with(self, data: Bytes = b"", status: int = 0) -> None:
+        """Nothing happened: those who wait in this process have this response, and it isn't kept."""
+        data = bytes(data)
+        self._settle("cancel_with", status, data, len(data))
+
     def abandon(self) -> None:
-        """It may have happened: the next in line leads, or nobody may, as the table's policy says."""
+        """It may have happened: the next in line leads, or nobody may, as the table's policy says.
+
+        A store that can't be told now is told later: StoreFailed, and the lead is over all the same."""
         self._settle("abandon")
+
+    def abandon_with(self, data: Bytes = b"", status: int = 0) -> None:
+        """It may have happened: those who wait in this process have this response, and it isn't kept.
+        The next to begin leads, or nobody may."""
+        data = bytes(data)
+        self._settle("abandon_with", status, data, len(data))
 
     def decline(self) -> None:
         """Not to be shared: all who wait do their own work."""

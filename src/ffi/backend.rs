@@ -309,9 +309,38 @@ impl Verbs<'_> {
             #[cfg(feature = "store")]
             Self::Store(shared) => match how {
                 Settle::Cancel => shared.cancel(lead),
-                Settle::Abandon => shared.abandon(lead),
+                Settle::Abandon => given_up(shared, lead, shared.abandon(lead)),
                 Settle::Decline => shared.decline(lead),
             },
+        }
+    }
+
+    pub fn settle_with(
+        &self,
+        lead: u64,
+        how: SettleWith,
+        status: i32,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        match self {
+            Self::Memory(table) => {
+                let (inner, lead) = (&table.inner, LeadRef::named(lead));
+                let response = Response::of(status, data, &[]);
+                match how {
+                    SettleWith::Cancel => inner.cancel_with(lead, response),
+                    SettleWith::Abandon => inner.abandon_with(lead, response),
+                }
+            }
+            #[cfg(feature = "store")]
+            Self::Store(shared) => {
+                let response = store::Response::new(status, data);
+                match how {
+                    SettleWith::Cancel => shared.cancel_with(lead, response),
+                    SettleWith::Abandon => {
+                        given_up(shared, lead, shared.abandon_with(lead, response))
+                    }
+                }
+            }
         }
     }
 
@@ -349,6 +378,19 @@ pub(super) enum Settle {
     Cancel,
     Abandon,
     Decline,
+}
+
+/// How a lead ends with a response that isn't kept.
+#[derive(Clone, Copy)]
+pub(super) enum SettleWith {
+    Cancel,
+    Abandon,
+}
+
+/// Who abandons has nothing more to say, so what the store couldn't be told now is told it later.
+#[cfg(feature = "store")]
+fn given_up(shared: &Shared, lead: u64, abandoned: Result<(), Error>) -> Result<(), Error> {
+    abandoned.inspect_err(|_| shared.give_up(lead, clock::instant_after(Duration::ZERO)))
 }
 
 impl Next {

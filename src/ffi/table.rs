@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use super::backend::{Next, Settle, Table, Verbs};
+use super::backend::{Next, Settle, SettleWith, Table, Verbs};
 use super::code::{
     Failure, ONCEFLIGHT_BYPASS, ONCEFLIGHT_LEAD, ONCEFLIGHT_OK, ONCEFLIGHT_REPLAYED,
     ONCEFLIGHT_SHARED, entry,
@@ -330,7 +330,8 @@ pub unsafe extern "C" fn onceflight_cancel(
 }
 
 /// Settles: it may have happened. The first follower in line, or the next begin, leads; or the
-/// outcome is unknown, by option.
+/// outcome is unknown, by option. A store that can't be told now (ONCEFLIGHT_E_STORE) is told later: the
+/// lead is over in any case.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_abandon(
     table: *const onceflight_table,
@@ -338,6 +339,57 @@ pub unsafe extern "C" fn onceflight_abandon(
 ) -> i32 {
     // SAFETY: the caller's table, for this call.
     unsafe { with_verbs(table, |verbs| verbs.settle(lead, Settle::Abandon)) }
+}
+
+/// Settles: nothing happened, and those who wait in this process get this response instead of a lead.
+/// It isn't kept; over a store, who waits in another process leads. The bytes are copied. TOO_LARGE
+/// leaves the lead live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_cancel_with(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    status: i32,
+    data: *const u8,
+    len: usize,
+) -> i32 {
+    // SAFETY: the same contract.
+    unsafe { settle_with(table, lead, SettleWith::Cancel, status, data, len) }
+}
+
+/// Settles: it may have happened, and those who wait in this process get this response. It isn't kept:
+/// the next begin (over a store, whoever waits in another process) leads; or the outcome is unknown, by
+/// option. The bytes are copied. TOO_LARGE leaves the lead live; ONCEFLIGHT_E_STORE is as in
+/// onceflight_abandon.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn onceflight_abandon_with(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    status: i32,
+    data: *const u8,
+    len: usize,
+) -> i32 {
+    // SAFETY: the same contract.
+    unsafe { settle_with(table, lead, SettleWith::Abandon, status, data, len) }
+}
+
+/// # Safety
+/// As for `given` and `bytes`.
+unsafe fn settle_with(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    how: SettleWith,
+    status: i32,
+    data: *const u8,
+    len: usize,
+) -> i32 {
+    entry(|| {
+        // SAFETY: the caller's table, for this call.
+        let table = unsafe { given(table) }?;
+        // SAFETY: the caller's bytes, for this call.
+        let data = unsafe { few(table, data, len, "data") }?;
+        table.verbs().settle_with(lead, how, status, data)?;
+        Ok(ONCEFLIGHT_OK)
+    })
 }
 
 /// Settles: not to be shared. All followers get BYPASS at once.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::deadlock;
 use super::engine::{Granted, Inner};
 use super::flight::{LeadId, Terms};
+use super::form::Draft;
 use super::index::Spot;
 use super::settle::LeadRef;
 use super::typed::{Typed, Work};
@@ -93,9 +94,22 @@ impl<'t, K: Key, V: Value> Lead<'t, K, V> {
         self.over(result)
     }
 
+    /// Nothing happened, and whoever waits has this value instead of a turn of its own. It isn't kept.
+    pub fn cancel_with(self, value: V) -> Result<(), Error> {
+        let result = self.inner.cancel_with(self.at(), Work::new(value).share());
+        self.over(result)
+    }
+
     /// It may have happened: what dropping the lead does, with an answer.
     pub fn abandon(self) -> Result<(), Error> {
         let result = self.inner.abandon(self.at());
+        self.over(result)
+    }
+
+    /// It may have happened, and whoever waits has this value. It isn't kept: the next begin takes over,
+    /// by the table's [`OnLeaseExpired`](crate::OnLeaseExpired).
+    pub fn abandon_with(self, value: V) -> Result<(), Error> {
+        let result = self.inner.abandon_with(self.at(), Work::new(value).share());
         self.over(result)
     }
 

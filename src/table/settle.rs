@@ -257,6 +257,30 @@ impl<F: Form> Inner<F> {
         })
     }
 
+    /// `cancel`, but those who wait have a response, which isn't kept.
+    pub fn cancel_with(&self, lead: LeadRef, response: F::Response) -> Result<(), Error> {
+        // What nobody waits for is dropped with nothing locked.
+        let mut response = Some(response);
+        self.settle(lead, |here, line, place, after| {
+            here.tally.cancels.up();
+            self.end(here, line, place, || share(&mut response), after);
+        })
+    }
+
+    /// `abandon`, likewise: the lead is lost, and the next begin may take over.
+    pub fn abandon_with(&self, lead: LeadRef, response: F::Response) -> Result<(), Error> {
+        let mut response = Some(response);
+        self.settle(lead, |here, line, place, after| {
+            let flight = line.flight(place);
+            if flight.detached() {
+                self.end(here, line, place, || share(&mut response), after);
+            } else {
+                flight.lose_lead();
+                self.end_unled(here, line, place, Cause::TakenOver, || share(&mut response), after);
+            }
+        })
+    }
+
     /// Not to be shared: every follower does its own work.
     pub fn decline(&self, lead: LeadRef) -> Result<(), Error> {
         self.settle(lead, |here, line, place, after| {
@@ -331,8 +355,7 @@ impl<F: Form> Inner<F> {
         }
     }
 
-    /// Nobody in line may lead. An overdue lead may still settle; a flight without a lead ends if
-    /// nothing happened, and else waits for a begin.
+    /// Nobody in line may lead.
     pub(super) fn unled(
         &self,
         here: &Local<F>,
@@ -341,11 +364,25 @@ impl<F: Form> Inner<F> {
         cause: Cause,
         after: &mut After<F>,
     ) {
-        let flight = line.flight(place);
-        self.unwatch(flight);
         // Under HOLD there may be a line that nobody in it may lead.
         let unknown = || Verdict::Failed(ErrorKind::Unknown);
-        after.dismissed = self.dismiss(here, flight, unknown);
+        self.end_unled(here, line, place, cause, unknown, after);
+    }
+
+    /// Nobody in line leads: they have that verdict. An overdue lead may still settle; a flight without
+    /// a lead ends if nothing happened, and else waits for a begin.
+    fn end_unled(
+        &self,
+        here: &Local<F>,
+        line: &mut Guard<'_, F>,
+        place: Place,
+        cause: Cause,
+        verdict: impl FnOnce() -> Verdict<F>,
+        after: &mut After<F>,
+    ) {
+        let flight = line.flight(place);
+        self.unwatch(flight);
+        after.dismissed = self.dismiss(here, flight, verdict);
         if flight.lead().is_none() && (cause == Cause::Cancelled || self.is_closed()) {
             // Nothing happened; or nobody will ever take over.
             after.garbage = Some(Entry::Flying(self.land(here, line, place)));
@@ -469,4 +506,9 @@ impl<F: Form> Inner<F> {
     pub fn waiting(&self, lead: LeadRef) -> usize {
         self.find_live(lead).map_or(0, |(mut line, place)| line.flight(place).waiting())
     }
+}
+
+/// What those who wait are told of a response that isn't kept.
+fn share<F: Form>(response: &mut Option<F::Response>) -> Verdict<F> {
+    Verdict::Shared(response.take().expect("told once"))
 }

@@ -146,6 +146,27 @@ fn cancel_may_fail_all_followers() {
     assert_eq!(1, table.begin("k").lead().attempt());
 }
 
+/// So that what isn't to be kept reaches those who wait for it.
+#[test]
+fn cancel_and_abandon_can_have_a_value_for_those_who_wait() {
+    for (cancels, attempt) in [(true, 1), (false, 2)] {
+        let table: Table = DedupTable::builder().completed_ttl(LONG).build();
+        let lead = table.begin("k").lead();
+        thread::scope(|scope| {
+            let followers: Vec<_> = (0..3)
+                .map(|_| scope.spawn(|| table.begin_timeout("k", PATIENCE).shared()))
+                .collect();
+            in_line(&table, 3);
+            if cancels { lead.cancel_with(7) } else { lead.abandon_with(7) }.unwrap();
+            for follower in followers {
+                assert_eq!(7, follower.join().unwrap());
+            }
+        });
+        assert_eq!(0, table.stats().completed);
+        assert_eq!(attempt, table.begin("k").lead().attempt());
+    }
+}
+
 #[test]
 fn abandon_lets_the_first_in_line_take_over() {
     let table = Table::new();

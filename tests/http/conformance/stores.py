@@ -40,9 +40,9 @@ class Sqlite(Store):
             file.execute("ROLLBACK")
 
     def write(self, change, key, *values):
-        """Changes the body of the record of a key: an SQL expression of `body`."""
+        """Changes the body of the record with that in its key: an SQL expression of `body`."""
         with contextlib.closing(self.open()) as file:
-            update = f"UPDATE onceflight_records SET body = CAST({change} AS BLOB) WHERE key = CAST(? AS BLOB)"
+            update = f"UPDATE onceflight_records SET body = CAST({change} AS BLOB) WHERE instr(key, CAST(? AS BLOB))"
             assert file.execute(update, [*values, key]).rowcount == 1
 
     def contents(self):

@@ -18,7 +18,8 @@
 | payload_field | of a JSON body, the field that says what the payload is |
 
 Beside them, what a server may lack: `fences` (its origin is told onceflight-attempt and onceflight-fence),
-`panics` (a handler of its own, that dies when the origin answers with x-then: panic), `endless_lease`.
+`panics` (a handler of its own, that dies when the origin answers with x-then: panic), `endless_lease`,
+`keep_alive` and `chunks` (of HTTP/1.1), `empty_query` (a handler sees whether there is one).
 """
 
 import json

@@ -206,6 +206,7 @@ class Keys(Case):
         self.replays(self.post(body=b"100"), first)
         self.executed(1)
 
+    @needs("chunks")
     def test_10_how_a_body_is_sent_doesnt_count(self):
         first = self.post(body=b"0123456789")
         chunked = b"Transfer-Encoding: chunked\r\n\r\n3\r\n012\r\n7;a=b\r\n3456789\r\n0\r\n\r\n"
@@ -226,6 +227,7 @@ class Keys(Case):
         self.replays(self.post(f"{self.path}?to=ada"), first)
         self.executed(1)
 
+    @needs("empty_query")
     def test_13_an_empty_query_isnt_none(self):
         first = self.post()
         self.problem(self.post(f"{self.path}?"), 422, "key-reused")

@@ -18,6 +18,7 @@ class Progress(Case):
         replies = self.at_once(32, lambda number: self.post(at=servers[number % 2]))
         self.one_led(replies)
 
+    @needs("keep_alive")
     def test_18_twice_on_one_connection(self):
         request = self.head() + b"Content-Length: 7\r\n\r\npayload"
         said = raw(self.server().address, request + request).lower()
