@@ -75,16 +75,16 @@ for verb in register begin keep_alive expire; do
         "s/(pub fn $verb\(.*?)self\.advance\(now_ms\);/\$1let _ = now_ms;/s"
 done
 
-broken use-unordered time::the_least_recently_used_goes_first mod.rs \
-    's/self\.roster\.touch\(slot\);//'
-broken use-untimed time::every_use_keeps_a_session mod.rs \
-    's/session\.last_used = self\.clock;//'
+broken use-unordered time::the_least_recently_used_goes_first roster.rs \
+    's/if self\.newest != slot \{/if false {/'
+broken use-untimed time::every_use_keeps_a_session roster.rs \
+    's/session\.last_used = now;/let _ = now;/'
 broken use-newest-goes time::the_least_recently_used_goes_first mod.rs \
     's/self\.roster\.oldest\(\)( else \{ break \};\s+self\.remove\(oldest\);\s+\}\s+self\.registrations)/self.roster.newest()$1/'
 broken use-unbounded peers::dragonboat_lru_evicts_in_order mod.rs \
     's/self\.roster\.len\(\) >= self\.limits\.max_sessions as usize/false/'
 broken use-of-a-refusal-uncounted begin::what_a_refused_request_leaves_behind mod.rs \
-    's/let session = self\.touch\(slot\);/self.roster.get(slot).look(request.seq, self.limits.window)?;\nlet session = self.touch(slot);/'
+    's/let session = self\.roster\.touch\(slot, self\.clock\);/self.roster.get(slot).look(request.seq, window)?;\n$&/'
 
 broken session-unfenced registration::another_nonce_is_another_life_with_an_empty_window client.rs \
     's/it if it < self\.incarnation => Err\(.*?\),/it if it < self.incarnation => Ok(()),/'
@@ -106,45 +106,45 @@ broken session-name-too-long registration::names_are_bytes_of_any_length_up_to_t
     's/name\.len\(\) <= MAX_NAME/name.len() <= MAX_NAME + 1/'
 
 broken window-floor-falls window::the_floor_never_falls client.rs \
-    's/if to <= self\.floor \{/if to < self.floor \&\& to > 0 { self.floor = to; return 0; }\nif to <= self.floor {/'
+    's/self\.floor = self\.floor\.max\(to\);/if to > 0 { self.floor = to; }/'
 broken window-ack-unread window::the_window_moves_on_by_acks mod.rs \
     's/session\.raise_floor\(ack\)/session.raise_floor(ack.min(1))/'
 broken window-ack-of-the-future window::an_ack_is_the_lowest_number_that_is_not_acknowledged mod.rs \
-    's/seq if request\.ack > seq =>/seq if request.ack > seq + 1 =>/'
+    's/ && ack <= seq;/ \&\& ack <= seq + 1;/'
 broken window-one-more window::gaps_and_any_order_are_fine_inside_the_window client.rs \
     's/ahead >= u64::from\(window\)/ahead > u64::from(window)/'
 broken window-stale-gets-the-latest window::an_older_number_never_gets_a_later_ones_response client.rs \
     's/seq\.checked_sub\(self\.floor\)\.ok_or\(ErrorKind::SeqStale\)\?/seq.saturating_sub(self.floor);\nlet seq = seq.max(self.floor)/'
 broken window-keeps-what-is-acknowledged window::an_ack_past_the_window_empties_it client.rs \
-    's/self\.ring\[spot\]\.take\(\) \{\s+self\.bytes -=/self.ring[spot].clone() {\nself.bytes -=/'
-broken window-forgets-as-it-grows window::a_window_that_is_used_more_and_more_keeps_what_it_has client.rs \
-    's/ring\[to\] = self\.ring\[spot\]\.take\(\);/let _ = (spot, to);/'
+    's/self\.ring\.take\(seq\)/self.ring.get(seq).cloned()/'
+broken window-forgets-as-it-grows window::a_window_that_is_used_more_and_more_keeps_what_it_has ring.rs \
+    's/spots\[spot\(seq, len\)\] = self\.take\(seq\);/let _ = (seq, \&mut spots);/'
 broken window-stands-still implicit::the_window_follows_the_highest_number mod.rs \
     's/0 if session\.nonce\.is_none\(\) =>/0 if false =>/'
 broken window-follows-for-all implicit::a_registered_one_acknowledges_by_itself_alone mod.rs \
     's/0 if session\.nonce\.is_none\(\) =>/0 =>/'
 broken window-number-zero window::numbers_go_from_one_to_the_last_but_one mod.rs \
-    's/0 => malformed\(.*?\),/0 => Ok(()),/'
+    's/\(1\.\.u64::MAX\)\.contains/(0..u64::MAX).contains/'
 
-broken payload-unread window::the_same_number_with_another_digest_is_a_conflict client.rs \
-    's/if self\.response\.label\(\) != label\(digest\)/if false/'
-broken payload-none-is-any window::the_same_number_with_another_digest_is_a_conflict client.rs \
-    's/if self\.response\.label\(\) != label\(digest\)/if digest.is_some() \&\& self.response.label() != label(digest)/'
-broken payload-after-the-response begin::the_order_of_the_checks client.rs \
-    's/(        if self\.response\.label.*?\n        \}\n)(        if self\.too_large.*?\n        \}\n)/$2$1/s'
+broken payload-unread window::the_same_number_with_another_digest_is_a_conflict reply.rs \
+    's/if self\.digest\(\) == label\(digest\)/if true/'
+broken payload-none-is-any window::the_same_number_with_another_digest_is_a_conflict reply.rs \
+    's/if self\.digest\(\) == label\(digest\)/if digest.is_none() || self.digest() == label(digest)/'
+broken payload-after-the-response begin::the_order_of_the_checks reply.rs \
+    's/if self\.digest\(\) == label\(digest\)/self.response()?;\n$&/'
 
 broken limit-executed-again limits::a_response_too_large_to_keep_is_a_tombstone mod.rs \
-    's/session\.put\(seq, Reply::tombstone\(.*?\), self\.limits\.window\);/let _ = (session, seq, status, digest);/'
-broken limit-tombstone-replayed limits::a_response_too_large_to_keep_is_a_tombstone client.rs \
-    's/if self\.too_large \{/if false {/'
+    's/session\.put\(seq, Reply::tombstone\(.*?\)\);/let _ = (session, seq, status, digest);/'
+broken limit-tombstone-replayed limits::a_response_too_large_to_keep_is_a_tombstone reply.rs \
+    's/if self\.is_tombstone\(\)/if false/'
 broken limit-session-unbounded limits::a_session_without_room_for_a_response_keeps_a_tombstone mod.rs \
-    's/\|\| len > self\.limits\.max_session_bytes - session\.bytes\(\)//'
+    's/ \|\| len > limits\.max_session_bytes - session\.bytes\(\)//'
 broken limit-unbounded limits::bytes_of_all_sessions_push_out_whole_sessions mod.rs \
-    's/self\.make_room_for_bytes\(\);//'
+    's/while self\.bytes > self\.limits\.max_bytes/while false/'
 broken limit-bytes-of-the-gone limits::the_bytes_are_those_of_the_responses mod.rs \
     's/self\.bytes -= session\.bytes\(\);//'
 broken limit-bytes-of-the-acknowledged limits::the_bytes_are_those_of_the_responses mod.rs \
-    's/self\.bytes -= forgotten;/let _ = forgotten;/'
+    's/self\.bytes -= gone;/let _ = gone;/'
 
 for verb in register begin keep_alive unregister expire; do
     broken "open-to-$verb" open::every_other_change_is_refused_and_changes_nothing mod.rs \
@@ -159,7 +159,7 @@ broken open-recorded-under-another-number open::only_its_own_request_records_it 
 broken open-recorded-by-another-life open::only_its_own_request_records_it mod.rs \
     's/&& open\.incarnation == request\.incarnation//'
 broken open-recorded-by-another-client open::only_its_own_request_records_it mod.rs \
-    's/&& self\.roster\.get\(open\.slot\)\.client\(\) == request\.client//'
+    's/&& self\.roster\.get\(open\.slot\)\.is_of\(request\.client\)//'
 
 broken format-unordered snapshot::order_is_that_of_use snapshot.rs \
     's/sessions\.sort_unstable_by_key.*?;/sessions.reverse(); sessions.reverse();/'
@@ -187,7 +187,7 @@ believes reply-past-the-window a_session 's/ahead >= limits\.window\.into\(\) \|
 believes reply-past-the-end a_session 's/ \|\| u64::MAX - floor <= ahead//'
 believes reply-of-any-kind a_session 's/kind & !\(DIGEST \| TOO_LARGE\) != 0/false/'
 believes reply-of-any-length the_table 's/u64::from\(len\) > limits\.max_response_len/false/'
-believes session-of-any-length the_table 's/(if reply\.response\.data.*?) \{/if false {/'
+believes session-of-any-length the_table 's/if reply\.data\(\)\.len\(\).*? \{/if false {/'
 broken format-use-unordered forged::sessions_stand_in_the_order_of_their_use snapshot.rs \
     's/session\.last_used < previous/false/'
 broken format-client-twice forged::every_lie_about_a_session_is_told snapshot.rs \
@@ -212,12 +212,14 @@ broken rows-missing rows::rows_that_do_not_belong_together_are_refused save.rs \
 
 broken node-looks-once node::one_apply_is_enough_whenever_it_comes node.rs \
     's/let mut outcome = known\(\);/let mut outcome = None;/'
+broken node-mark-of-no-digest node::an_entry_of_a_name_that_ends_with_numbers_does_not_answer node.rs \
+    's/entry\.push\(request\.digest\.is_some\(\)\.into\(\)\);//'
 broken node-any-payload-answers node::an_entry_with_another_payload_does_not_answer node.rs \
-    's/\[key, digest\.unwrap_or_default\(\), &\[u8::from\(digest\.is_some\(\)\)\]\]/[key, \&digest.unwrap_or_default()[..0], \&[0]]/'
+    's/entry\.extend_from_slice\(digest\.as_bytes\(\)\);/let _ = digest;/; s/entry\.push\(request\.digest\.is_some\(\)\.into\(\)\);/entry.push(0);/'
 broken node-keeps-mum node::stepping_down_tells_all_who_wait node.rs \
     's/let proposals = std::mem::take\(&mut \*self\.proposals\.lock\(\)\);\s+drop\(proposals\);/let _ = self;/'
 broken node-everybody-proposes node::duplicates_in_flight_join node.rs \
-    's/(let mut request = self\.flights\.request\()key/let own = [key, format!("{:?}", std::thread::current().id()).as_bytes()].concat();\n$1\&own/'
+    's/(let mut request = self\.flights\.request\()flight/let own = [flight, format!("{:?}", std::thread::current().id()).as_bytes()].concat();\n$1\&own/'
 broken node-refusal-is-final node::a_proposal_that_fails_is_made_by_the_next node.rs \
     's/lead\.cancel\(\)\?;/std::mem::forget(lead);/'
 

@@ -394,6 +394,25 @@ fn an_entry_with_another_ack_does_not_answer() {
     });
 }
 
+/// Without a digest, a name that ends with another's numbers isn't that one's request with a digest.
+#[test]
+fn an_entry_of_a_name_that_ends_with_numbers_does_not_answer() {
+    let mut name = A.to_vec();
+    name.extend(0_u64.to_le_bytes()); // the incarnation of A's request
+    name.extend(1_u64.to_le_bytes()); // its number
+    let others = SessionRequest::implicit(&name, 1); // and its ack; then the number and the ack of this
+    let digest: [u8; 16] = std::array::from_fn(|at| u8::from(at == 0));
+    let mine = SessionRequest::implicit(A, 1).digest(digest);
+    let (node, (log, entries)) = (Node::new(table()), log());
+    scope(|scope| {
+        let caller = scope.spawn(|| node.submit(&mine, PATIENCE, to(&log, &mine)));
+        proposed(&entries);
+        assert_eq!(Ok(true), apply(&node, &others, "the other's"));
+        assert_eq!(Ok(true), apply(&node, &mine, "mine"));
+        assert_eq!(Ok(b"mine".to_vec()), answer(caller));
+    });
+}
+
 /// Names and numbers that look alike when they are strung together.
 #[test]
 fn one_requests_entry_does_not_answer_another() {
