@@ -102,6 +102,7 @@ for end in stop kill; do
 done
 
 coproc { psql -qAtX "$ONCEFLIGHT_TEST_POSTGRES"; }
+session=$COPROC_PID # unset once it has ended
 # say: what the session that is open says next, at last.
 say() {
     local line
@@ -120,7 +121,7 @@ check "the session goes on" answer 2 say 60
 check "Redis goes on" answer PONG redis ping
 check "memcached goes on" answer END memcached 1 get key
 echo '\q' >&"${COPROC[1]}"
-wait "$COPROC_PID"
+wait "$session"
 
 check "a killed one can be frozen no more" verb redis.kill
 check "a killed one can be frozen no more" verb redis.freeze
