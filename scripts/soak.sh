@@ -24,6 +24,7 @@ step models env RUSTFLAGS="--cfg onceflight_shuttle" CARGO_TARGET_DIR="$TARGET/m
     CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_LTO=off \
     ONCEFLIGHT_SCHEDULES="${ONCEFLIGHT_SCHEDULES:-100000}" \
     cargo test --locked --no-fail-fast --release --test models
+step session-controls env CARGO_TARGET_DIR="$TARGET/session-controls" tests/session/control.sh
 step stress cargo test --locked --release --test stress
 step sessions env ONCEFLIGHT_SEQUENCES="${ONCEFLIGHT_SEQUENCES:-200000}" \
     cargo test --locked --release --test session -- --nocapture random::

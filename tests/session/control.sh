@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Breaks the table of sessions in one place at a time and demands that a test fails for it: `make verify`.
+# Breaks the table of sessions in one place at a time and demands that a test fails for it: some of them in `make verify`, all in `make soak`.
 #
 # | control | the guarantee that is taken out |
 # |-|-|
