@@ -266,7 +266,7 @@ impl SessionTable {
     #[inline]
     fn enter(&mut self, request: &SessionRequest<'_>, now_ms: u64) -> Result<Entered<'_>, Error> {
         self.check_closed()?;
-        check_request(request)?;
+        request.check()?;
         self.advance(now_ms);
         let slot = self.find_or_admit(request)?;
         self.changed(slot);
@@ -555,31 +555,6 @@ fn check_name(name: &[u8], what: &str) -> Result<(), Error> {
     }
     let detail = format!("a {what} of {} bytes; {MAX_NAME} are allowed", name.len());
     Err(Error::new(ErrorKind::TooLarge, detail))
-}
-
-#[inline]
-fn check_request(request: &SessionRequest<'_>) -> Result<(), Error> {
-    let SessionRequest { client, seq, ack, .. } = *request;
-    let good = client.len() <= MAX_NAME && (1..u64::MAX).contains(&seq) && ack <= seq;
-    if good { Ok(()) } else { Err(malformed(request)) }
-}
-
-/// A name too long too, and not `TooLarge`: that says that it was executed.
-#[cold]
-fn malformed(request: &SessionRequest<'_>) -> Error {
-    let detail = match *request {
-        SessionRequest { client, .. } if client.len() > MAX_NAME => {
-            format!("a client of {} bytes; {MAX_NAME} are allowed", client.len())
-        }
-        SessionRequest { seq: 0, .. } => "a sequence number of 0: they start at 1".to_owned(),
-        SessionRequest { seq: u64::MAX, .. } => {
-            format!("a sequence number of {}: that is past the end", u64::MAX)
-        }
-        SessionRequest { seq, ack, .. } => format!(
-            "request {seq} acknowledges all below {ack}: a client can't have received what it hasn't sent"
-        ),
-    };
-    Error::new(ErrorKind::Malformed, detail)
 }
 
 #[cold]

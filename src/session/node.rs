@@ -101,7 +101,7 @@ impl Node {
         timeout: Duration,
         propose: impl FnOnce() -> Result<(), E>,
     ) -> Result<Response, E> {
-        super::check_request(request)?;
+        request.check()?;
         let known = || Some(self.sessions.lock().certain(request)?.map(Told::Response));
         let digest = request.digest.as_ref().map(|digest| &digest.as_bytes()[..]);
         let (flight, entry) = (key_of(request), entry_of(request));

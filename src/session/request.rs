@@ -1,5 +1,7 @@
 //! What a client sends with each request.
 
+use super::MAX_NAME;
+use crate::error::{Error, ErrorKind};
 use crate::fingerprint::Fingerprint;
 
 /// Which request of which client this is, and what the client has received so far.
@@ -57,5 +59,31 @@ impl<'a> SessionRequest<'a> {
     /// Its number.
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// Whether a client can have sent it.
+    #[inline]
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let Self { client, seq, ack, .. } = *self;
+        let good = client.len() <= MAX_NAME && (1..u64::MAX).contains(&seq) && ack <= seq;
+        if good { Ok(()) } else { Err(self.malformed()) }
+    }
+
+    /// A name too long too, and not `TooLarge`: that says that it was executed.
+    #[cold]
+    fn malformed(&self) -> Error {
+        let detail = match *self {
+            Self { client, .. } if client.len() > MAX_NAME => {
+                format!("a client of {} bytes; {MAX_NAME} are allowed", client.len())
+            }
+            Self { seq: 0, .. } => "a sequence number of 0: they start at 1".to_owned(),
+            Self { seq: u64::MAX, .. } => {
+                format!("a sequence number of {}: that is past the end", u64::MAX)
+            }
+            Self { seq, ack, .. } => format!(
+                "request {seq} acknowledges all below {ack}: a client can't have received what it hasn't sent"
+            ),
+        };
+        Error::new(ErrorKind::Malformed, detail)
     }
 }

@@ -109,7 +109,7 @@ broken window-floor-falls window::the_floor_never_falls client.rs \
     's/self\.floor = self\.floor\.max\(to\);/if to > 0 { self.floor = to; }/'
 broken window-ack-unread window::the_window_moves_on_by_acks mod.rs \
     's/session\.raise_floor\(ack\)/session.raise_floor(ack.min(1))/'
-broken window-ack-of-the-future window::an_ack_is_the_lowest_number_that_is_not_acknowledged mod.rs \
+broken window-ack-of-the-future window::an_ack_is_the_lowest_number_that_is_not_acknowledged request.rs \
     's/ && ack <= seq;/ \&\& ack <= seq + 1;/'
 broken window-one-more window::gaps_and_any_order_are_fine_inside_the_window client.rs \
     's/ahead >= u64::from\(window\)/ahead > u64::from(window)/'
@@ -123,7 +123,7 @@ broken window-stands-still implicit::the_window_follows_the_highest_number mod.r
     's/0 if session\.nonce\.is_none\(\) =>/0 if false =>/'
 broken window-follows-for-all implicit::a_registered_one_acknowledges_by_itself_alone mod.rs \
     's/0 if session\.nonce\.is_none\(\) =>/0 =>/'
-broken window-number-zero window::numbers_go_from_one_to_the_last_but_one mod.rs \
+broken window-number-zero window::numbers_go_from_one_to_the_last_but_one request.rs \
     's/\(1\.\.u64::MAX\)\.contains/(0..u64::MAX).contains/'
 
 broken payload-unread window::the_same_number_with_another_digest_is_a_conflict reply.rs \
