@@ -152,7 +152,7 @@ class Life(unittest.TestCase):
         sessions.apply("d", 0, 1, replies(0, b"x"), now_ms=0)
         self.assertEqual(sessions.stats()[:2], (3, 5))
         with self.assertRaises(onceflight.Expired):
-            sessions.peek("a", 0, 1)
+            sessions.peek("a", 0, 2)
 
     def test_snapshot_and_restore(self):
         first, second = Sessions(window=3), Sessions(window=3)
