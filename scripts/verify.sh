@@ -10,7 +10,7 @@ tsan="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg onceflight_
 # Threads after a fork are TSan's limit, not ours.
 export TSAN_OPTIONS="suppressions=$PWD/scripts/tsan.supp die_after_fork=0"
 # Sequences of random calls: what is instrumented is slow.
-export ONCEFLIGHT_SEQUENCES=500
+export ONCEFLIGHT_SEQUENCES=1000
 export ASAN_OPTIONS="detect_leaks=1 detect_stack_use_after_return=1"
 
 # proof FAULT MESSAGE FLAGS: a program with that fault, built and run as the tests are, must die of it.
