@@ -263,7 +263,7 @@ impl SessionTable {
     }
 
     /// Begins, and stays in the session.
-    #[inline]
+    #[inline(always)]
     fn enter(&mut self, request: &SessionRequest<'_>, now_ms: u64) -> Result<Entered<'_>, Error> {
         self.check_closed()?;
         request.check()?;

@@ -112,7 +112,7 @@ broken anyone-recovers hold::abandoned src/table/settle.rs \
     's/\|\| !held \|\| terms\.recover/|| !held || terms.recover || true/'
 
 broken unknown-line-not-dismissed hold::the_one_that_recovers_leaves src/table/settle.rs \
-    's/(after\.dismissed = self\.dismiss\(here, flight, unknown\);)/if false {\n $1 }/'
+    's/(after\.dismissed = self\.dismiss\(here, flight, verdict\);)/if false {\n $1 }/'
 
 broken forgotten-flight-visible forget::then_complete src/table/begin.rs \
     's/(fn find\b.*?)&& !flight\.detached\(\)/$1/s'
