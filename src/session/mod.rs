@@ -251,6 +251,7 @@ impl SessionTable {
     /// [`Expired`](ErrorKind::Expired), [`Fenced`](ErrorKind::Fenced) by the session,
     /// [`Malformed`](ErrorKind::Malformed): a seq of 0 or `u64::MAX`, an ack above the seq, or a client's
     /// name that none can have; [`Invalid`](ErrorKind::Invalid): an entry is open.
+    #[inline]
     pub fn begin(
         &mut self,
         request: &SessionRequest<'_>,
@@ -305,6 +306,7 @@ impl SessionTable {
     /// [`TooLarge`](ErrorKind::TooLarge): the response is longer than `max_response_len`, or the
     /// session has no room for it; that it was executed is remembered.
     /// [`Invalid`](ErrorKind::Invalid): no entry of this request is open; nothing is changed.
+    #[inline]
     pub fn record(
         &mut self,
         request: &SessionRequest<'_>,
