@@ -571,7 +571,8 @@ void onceflight_sessions_free(struct onceflight_sessions *sessions);
 
 // A session for client, and its incarnation, which no other has had. The same nonce again is the same
 // registration again, and is answered the same; another nonce is another life of that client, and what
-// the earlier one still has under way is ONCEFLIGHT_E_FENCED from then on: draw it at random.
+// the earlier one still has under way is ONCEFLIGHT_E_FENCED from then on: draw it at random. Only the
+// last nonce is known: a late copy of an earlier registration is another life too.
 // ONCEFLIGHT_E_TOO_LARGE: client or nonce is too long.
 int32_t onceflight_sessions_register(struct onceflight_sessions *sessions,
                                      const uint8_t *client,

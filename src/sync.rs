@@ -299,7 +299,7 @@ pub(crate) use model::*;
 #[cfg(not(onceflight_shuttle))]
 pub(crate) use real::*;
 
-/// An order between threads that `std` makes by a fence, as `Arc` does, told to `ThreadSanitizer`, which
+/// An order between threads that is made by a fence, as both `Arc`s make it, told to `ThreadSanitizer`, which
 /// doesn't know fences. Nothing for anybody else.
 #[derive(Default)]
 pub(crate) struct Order(#[cfg(onceflight_tsan)] std::sync::atomic::AtomicUsize);

@@ -51,7 +51,7 @@ use net::Link;
 use node::{Options, Replica};
 use op::Op;
 use options::{ClientSettings, NodeSettings, Role};
-use protocol::Refusal;
+use protocol::Refusal::{Expired, Fenced, WindowFull};
 use server::Server;
 
 /// Inputs that wait for the driver; connections wait to hand over more.
@@ -141,7 +141,8 @@ fn ask(settings: ClientSettings) -> Result<(), Box<dyn Error>> {
             Err(lost) => format!("no answer: {lost}"),
         };
         writeln!(io::stdout(), "{said}")?;
-        if let Err(Lost::Refused { kind: Refusal::Expired | Refusal::Fenced, .. }) = answer {
+        // WindowFull: an early request was given up, and so will never be acknowledged.
+        if let Err(Lost::Refused { kind: Expired | Fenced | WindowFull, .. }) = answer {
             client.register(&nonce()).map_err(|lost| lost.to_string())?;
         }
     }

@@ -15,7 +15,9 @@
 use super::disk::Disk;
 use super::log::{Ballot, Entry, Log, Position, Recovered, Snapshot, Suffix, Write, raft_entries};
 use super::packet::{Body, Packet};
-use noraft::{Action, ClusterConfig, LogEntries, LogEntry, LogIndex, Message, NodeId, Term};
+use noraft::{
+    Action, ClusterConfig, LogEntries, LogEntry, LogIndex, LogPosition, Message, NodeId, Term,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -94,8 +96,9 @@ pub struct Replica<M: Machine, D> {
     installed: u64,
 }
 
-/// More entries than these go with the next packet.
+/// Entries past so many, or past so many bytes of commands, go with the next packet.
 const ENTRIES_A_PACKET: usize = 256;
+const BYTES_A_PACKET: usize = 1 << 20;
 
 impl<M: Machine, D: Disk> Replica<M, D> {
     /// A replica with what its disk remembers. `machine` is in the state before the first command,
@@ -368,6 +371,18 @@ impl<M: Machine, D: Disk> Replica<M, D> {
         Suffix { prev: entries.prev_position().into(), entries: whole.collect() }
     }
 
+    /// How many of them a packet takes: at least one.
+    fn fitting(&self, entries: &LogEntries) -> usize {
+        let mut bytes = 0;
+        let mut fits = |position: LogPosition| {
+            let command = self.commands.get(&position.index.get()).map(|it| &it.command);
+            bytes += postcard::to_allocvec(&command).map_or(0, |it| it.len());
+            bytes <= BYTES_A_PACKET
+        };
+        let positions = entries.iter_with_positions().map(|(position, _)| position);
+        positions.take(ENTRIES_A_PACKET).take_while(|&it| fits(it)).count().max(1)
+    }
+
     fn packet(&self, message: Message) -> Packet<M::Command> {
         let (from, term) = (message.from().get(), message.term().get());
         let body = match message {
@@ -376,7 +391,7 @@ impl<M: Machine, D: Disk> Replica<M, D> {
             }
             Message::RequestVoteReply { vote_granted, .. } => Body::Voted { granted: vote_granted },
             Message::AppendEntriesCall { commit_index, mut entries, .. } => {
-                entries.truncate(ENTRIES_A_PACKET);
+                entries.truncate(self.fitting(&entries));
                 let Suffix { prev, entries } = self.suffix(&entries);
                 Body::Append { commit: commit_index.get(), prev, entries }
             }

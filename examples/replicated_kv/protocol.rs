@@ -75,7 +75,7 @@ pub enum Refusal {
     WindowFull,
     /// Another request had this number.
     Conflict,
-    /// It was executed, with an answer too large to keep.
+    /// It was executed, with an answer too large to keep. Of a registration: a name or nonce is too long.
     TooLarge,
     /// The line can't be read, or says what can't be.
     Malformed,

@@ -71,12 +71,7 @@ impl Memory {
 
     #[inline(always)]
     pub fn given<'a>(&self, key: &'a [u8]) -> Given<'a> {
-        let hash = match <&[u8; 16]>::try_from(key) {
-            // The length of request keys: what is known to be two words is no loop.
-            Ok(key) => self.hasher.hash_bytes(key),
-            Err(_) => self.hasher.hash_bytes(key),
-        };
-        Given { key, hash }
+        Given { key, hash: self.hasher.hash_bytes(key) }
     }
 
     /// Leads, replays, or takes a place in line.

@@ -160,7 +160,8 @@ pub unsafe extern "C" fn onceflight_sessions_free(sessions: *mut onceflight_sess
 
 /// A session for client, and its incarnation, which no other has had. The same nonce again is the same
 /// registration again, and is answered the same; another nonce is another life of that client, and what
-/// the earlier one still has under way is ONCEFLIGHT_E_FENCED from then on: draw it at random.
+/// the earlier one still has under way is ONCEFLIGHT_E_FENCED from then on: draw it at random. Only the
+/// last nonce is known: a late copy of an earlier registration is another life too.
 /// ONCEFLIGHT_E_TOO_LARGE: client or nonce is too long.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn onceflight_sessions_register(

@@ -7,11 +7,23 @@ use super::attempt::Led;
 use super::builder::{ending, remembered};
 use super::leads::{Chore, Leading};
 use super::shared::{Answer, Shared, up};
+use super::upkeep::survive;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::store::{RecordKey, Release, Response, Settled, Store};
 use crate::table::OnCancel;
 use crate::table::internal::LeadRef;
+
+/// While a lead is being settled: one that unwinds out of the store is live again, for whoever drops it.
+struct Settling<'a>(&'a Shared, u64);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.put_back(self.1);
+        }
+    }
+}
 
 /// A lead that was settled.
 struct Over {
@@ -31,6 +43,7 @@ impl Shared {
     ) -> Result<Over, Error> {
         self.check_fork()?;
         let lead = self.leads.take(name).inspect_err(|_| up(&self.tally.stale))?;
+        let _settling = Settling(self, name);
         match self.persist(|store, deadline| verb(store, &lead, deadline)) {
             Ok(Settled::Done) => {
                 let flight = self.leads.remove(name);
@@ -44,11 +57,16 @@ impl Shared {
                 Err(ErrorKind::Stale.into())
             }
             Err(error) => {
-                if !self.leads.put_back(name) {
-                    self.give_up(name, self.last_deadline());
-                }
+                self.put_back(name);
                 Err(error)
             }
+        }
+    }
+
+    /// The store couldn't be told.
+    fn put_back(&self, name: u64) {
+        if !self.leads.put_back(name) {
+            self.give_up(name, self.last_deadline());
         }
     }
 
@@ -154,13 +172,11 @@ impl Shared {
     /// `abandon` for a lead that is dropped: if the store is away, the upkeep goes on trying.
     pub fn give_up(&self, name: u64, deadline: Instant) {
         let Ok(lead) = self.leads.take(name) else { return };
-        let released = if Instant::now() < deadline {
-            self.store.release(&lead.key, lead.held, Release::Abandon, deadline).map(drop)
-        } else {
-            Err(ErrorKind::Store.into())
-        };
+        let release = || self.store.release(&lead.key, lead.held, Release::Abandon, deadline);
+        // A drop that unwinds while its thread does would end the process.
+        let released = Instant::now() < deadline && matches!(survive(release), Some(Ok(_)));
         let flight = self.leads.remove(name);
-        if released.is_err() {
+        if !released {
             self.leads.chore(Chore::abandon(&lead));
         }
         if let Some(flight) = flight {

@@ -94,8 +94,8 @@ impl<'t> Request<'t, '_> {
                 let (attempt, checkpoint) = (grant.attempt, grant.checkpoint);
                 Ok(BeginIn::Lead(LeadIn { claimed, attempt, checkpoint }))
             }
+            // What a transaction sees may be older than those who follow it, or its own: they ask the store.
             Claimed::Completed(response) => {
-                turn.answer(shared, Answer::Replayed(response.clone()));
                 shared.count(&Ok(Begun::Replayed(response.clone())));
                 Ok(BeginIn::Replayed(response))
             }
@@ -103,8 +103,8 @@ impl<'t> Request<'t, '_> {
                 ErrorKind::Timeout,
                 "the key is in progress outside this transaction; roll back, and begin again later",
             )),
-            Claimed::Mismatch => Err(refuse(shared, turn, ErrorKind::Mismatch)),
-            Claimed::Unknown => Err(refuse(shared, turn, ErrorKind::Unknown)),
+            Claimed::Mismatch => Err(ErrorKind::Mismatch.into()),
+            Claimed::Unknown => Err(ErrorKind::Unknown.into()),
         }
     }
 }
@@ -189,6 +189,7 @@ impl Uncommitted<'_> {
     pub fn commit<T: Transaction>(self, tx: T) -> Result<(), Error> {
         let Self { claimed, response } = self;
         let Inside { shared, turn, key, held, ttl } = *claimed;
+        let fresh = shared.freshness(&key);
         if let Err(error) = tx.commit() {
             // Sent again outside the transaction, a completion that was committed is done, and one that
             // wasn't has no record to complete.
@@ -198,7 +199,10 @@ impl Uncommitted<'_> {
                 return Err(error);
             }
         }
-        turn.answer(shared, Answer::Shared(response));
+        // Forgotten meanwhile: who has come since asks anew.
+        if fresh == shared.freshness(&key) {
+            turn.answer(shared, Answer::Shared(response));
+        }
         Ok(())
     }
 }
@@ -212,12 +216,6 @@ fn the_store<T: Transaction>(shared: &Shared) -> Result<&T::Store, Error> {
             "the transaction is of another kind of store than the table's",
         )
     })
-}
-
-/// A refusal that is everybody's who has this key and this fingerprint.
-fn refuse(shared: &Shared, turn: Turn, kind: ErrorKind) -> Error {
-    turn.answer(shared, Answer::Failed(kind.into()));
-    kind.into()
 }
 
 impl fmt::Debug for LeadIn<'_> {

@@ -91,7 +91,7 @@ impl Session {
     }
 
     /// Forgets what is acknowledged. Tells how many bytes of data went, and gives the last of it back.
-    #[inline]
+    #[inline(always)]
     pub fn raise_floor(&mut self, to: u64) -> (u64, Option<Reply>) {
         let (before, mut spare) = (self.bytes, None);
         for seq in self.floor..to.min(self.end()) {

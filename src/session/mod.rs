@@ -117,32 +117,67 @@ struct Open {
     spare: Option<Reply>,
 }
 
-impl Open {
+/// What a begin found, and where.
+enum Entered<'a> {
+    Lead(Place<'a>),
+    Replayed(Response),
+}
+
+/// Where an entry that leads belongs.
+struct Place<'a> {
+    slot: Slot,
+    session: &'a mut Session,
+    limits: &'a Limits,
+    spare: Option<Reply>,
+    open: &'a mut Option<Open>,
+}
+
+impl Place<'_> {
+    /// Opens the entry, until its record.
+    #[inline(always)]
+    fn open(&mut self, request: &SessionRequest<'_>) {
+        let SessionRequest { incarnation, seq, digest, .. } = *request;
+        let spare = self.spare.take();
+        *self.open = Some(Open { slot: self.slot, incarnation, seq, digest, spare });
+    }
+
+    /// Does it now; the entry is open only if that panics.
+    #[inline(always)]
+    fn execute<R>(&mut self, request: &SessionRequest<'_>, execute: impl FnOnce() -> R) -> R {
+        struct Panics<'e, 'a, 'r>(&'e mut Place<'a>, &'e SessionRequest<'r>);
+
+        impl Drop for Panics<'_, '_, '_> {
+            #[cold]
+            fn drop(&mut self) {
+                self.0.open(self.1);
+            }
+        }
+
+        let panics = Panics(self, request);
+        let result = execute();
+        std::mem::forget(panics);
+        result
+    }
+
     /// Keeps what it was executed with, or that it was.
-    #[inline]
+    #[inline(always)]
     fn answer(
         self,
-        session: &mut Session,
-        limits: &Limits,
+        seq: u64,
+        digest: Option<&Fingerprint>,
         status: i32,
         data: &[u8],
     ) -> Result<Response, Error> {
-        let Self { seq, digest, spare, .. } = self;
+        let Self { session, limits, spare, .. } = self;
         let len = data.len() as u64;
         if len > limits.max_response_len || len > limits.max_session_bytes - session.bytes() {
-            session.put(seq, Reply::tombstone(status, digest.as_ref()));
+            session.put(seq, Reply::tombstone(status, digest));
             return Err(too_large());
         }
-        let (reply, response) = Reply::over(spare, status, data, digest.as_ref());
+        let (reply, response) = Reply::over(spare, status, data, digest);
         session.put(seq, reply);
         Ok(response)
     }
-}
-
-/// What a begin found, and where.
-enum Entered<'a> {
-    Lead { session: &'a mut Session, limits: &'a Limits, open: &'a mut Option<Open> },
-    Replayed(Response),
 }
 
 /// What [`SessionTable::begin`] found.
@@ -204,7 +239,8 @@ impl SessionTable {
     ///
     /// The same nonce again is the same request again, and is answered the same. Another one is
     /// another life of that client: what the earlier one still has under way is `Fenced` from then on.
-    /// Draw it at random for each.
+    /// Draw it at random for each. Only the last nonce is known: a late copy of an earlier registration
+    /// is another life too, and the client that it fences registers again.
     ///
     /// # Errors
     /// [`TooLarge`](ErrorKind::TooLarge): a name of more than [`MAX_NAME`] bytes.
@@ -258,7 +294,10 @@ impl SessionTable {
         now_ms: u64,
     ) -> Result<SessionBegin, Error> {
         Ok(match self.enter(request, now_ms)? {
-            Entered::Lead { .. } => SessionBegin::Lead,
+            Entered::Lead(mut place) => {
+                place.open(request);
+                SessionBegin::Lead
+            }
             Entered::Replayed(response) => SessionBegin::Replayed(response),
         })
     }
@@ -273,7 +312,7 @@ impl SessionTable {
         self.changed(slot);
         let window = self.limits.window;
         let session = self.roster.touch(slot, self.clock);
-        let SessionRequest { incarnation, seq, digest, .. } = *request;
+        let seq = request.seq;
         let ack = match request.ack {
             0 if session.nonce.is_none() => (seq + 1).saturating_sub(window.into()),
             ack => ack,
@@ -281,10 +320,10 @@ impl SessionTable {
         let (gone, spare) = session.raise_floor(ack);
         self.bytes -= gone;
         if let Some(reply) = session.look(seq, window)? {
-            return reply.tell(digest.as_ref()).map(Entered::Replayed);
+            return reply.tell(request.digest.as_ref()).map(Entered::Replayed);
         }
-        self.open = Some(Open { slot, incarnation, seq, digest, spare });
-        Ok(Entered::Lead { session, limits: &self.limits, open: &mut self.open })
+        let (limits, open) = (&self.limits, &mut self.open);
+        Ok(Entered::Lead(Place { slot, session, limits, spare, open }))
     }
 
     #[inline(always)]
@@ -318,9 +357,10 @@ impl SessionTable {
                 && open.incarnation == request.incarnation
                 && self.roster.get(open.slot).is_of(request.client)
         });
-        let open = open.ok_or_else(not_open)?;
-        let session = self.roster.get_mut(open.slot);
-        let response = open.answer(session, &self.limits, status, data)?;
+        let Open { slot, seq, digest, spare, .. } = open.ok_or_else(not_open)?;
+        let (limits, session) = (&self.limits, self.roster.get_mut(slot));
+        let place = Place { slot, session, limits, spare, open: &mut self.open };
+        let response = place.answer(seq, digest.as_ref(), status, data)?;
         self.make_room_for(&response);
         Ok(response)
     }
@@ -341,10 +381,10 @@ impl SessionTable {
     ) -> Result<Applied, Error> {
         match self.enter(request, now_ms)? {
             Entered::Replayed(response) => Ok(Applied { response, replayed: true }),
-            Entered::Lead { session, limits, open } => {
-                let (status, data) = execute();
-                let Some(open) = open.take() else { unreachable!("nobody else closes it") };
-                let response = open.answer(session, limits, status, data.as_ref())?;
+            Entered::Lead(mut place) => {
+                let (status, data) = place.execute(request, execute);
+                let digest = request.digest.as_ref();
+                let response = place.answer(request.seq, digest, status, data.as_ref())?;
                 self.make_room_for(&response);
                 Ok(Applied { response, replayed: false })
             }

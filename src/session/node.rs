@@ -159,15 +159,18 @@ impl Node {
         // It may have been applied since the first look: a flight that has just ended isn't joined.
         let mut outcome = known();
         if outcome.is_none() {
-            if let Err(refused) = propose() {
+            if let Err(refused) = self.withdrawn_by_a_panic(entry, propose) {
                 self.proposals.lock().remove(entry);
                 lead.cancel()?;
                 return Err(refused);
             }
             outcome = self.wait(entry, &applied, deadline);
         }
-        // Dropping the lead hands it to the next in line.
-        let outcome = outcome.ok_or_else(not_in_time)?;
+        let Some(outcome) = outcome else {
+            // The next in line proposes; if there is none, nothing stays of it here.
+            lead.cancel()?;
+            return Err(not_in_time().into());
+        };
         self.proposals.lock().remove(entry);
         lead.complete(outcome.clone()).map_err(Error::from)?;
         Ok(outcome?)
@@ -207,9 +210,11 @@ impl Node {
         now_ms: u64,
         execute: impl FnOnce() -> (i32, D),
     ) -> Result<Applied, Error> {
-        let applied = self.apply_entry(request, now_ms, execute);
+        let entry = entry_of(request);
+        let applied =
+            self.withdrawn_by_a_panic(&entry, || self.apply_entry(request, now_ms, execute));
         let told = applied.as_ref().map(|it| Told::Response(it.response.clone()));
-        self.tell(&entry_of(request), told.map_err(Error::clone));
+        self.tell(&entry, told.map_err(Error::clone));
         applied
     }
 
@@ -245,6 +250,23 @@ impl Node {
         let key = key_of_registration(client, nonce);
         self.tell(&key, incarnation.clone().map(Told::Incarnation));
         incarnation
+    }
+
+    /// Calls what is the user's. Whoever waits for an entry that panics is told that nothing is known.
+    fn withdrawn_by_a_panic<R>(&self, entry: &[u8], call: impl FnOnce() -> R) -> R {
+        struct Panics<'a>(&'a Node, &'a [u8]);
+
+        impl Drop for Panics<'_> {
+            fn drop(&mut self) {
+                let proposal = self.0.proposals.lock().remove(self.1);
+                drop(proposal); // its channel says so
+            }
+        }
+
+        let panics = Panics(self, entry);
+        let result = call();
+        std::mem::forget(panics);
+        result
     }
 
     fn tell(&self, entry: &[u8], outcome: Outcome) {
@@ -360,5 +382,22 @@ fn not_leading() -> Error {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("sessions", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cluster without a majority, and clients that go elsewhere.
+    #[test]
+    fn a_request_that_is_given_up_leaves_nothing() {
+        let node = Node::new(SessionTable::builder().build().unwrap());
+        for seq in 1..=100 {
+            let request = SessionRequest::implicit(b"a", seq);
+            let told = node.submit(&request, Duration::ZERO, || Ok::<(), Error>(()));
+            assert_eq!(ErrorKind::Timeout, told.unwrap_err().kind());
+        }
+        assert_eq!((0, 0), (node.flights.stats().in_flight, node.proposals.lock().len()));
     }
 }

@@ -20,7 +20,7 @@ impl Reply {
     }
 
     /// In place of one that isn't needed any more: replies of one client tend to have one length.
-    #[inline]
+    #[inline(always)]
     pub fn over(
         spare: Option<Self>,
         status: i32,

@@ -8,9 +8,10 @@
 //! Nothing here walks the index, so the hasher's secret never shows: the order of sessions is that of
 //! the calls alone.
 
-use std::sync::Arc;
-
 use hashbrown::HashTable;
+// Not std's: whether a chunk is shared is asked at each change, which costs it a compare-and-swap for
+// the weak pointers that could be, and this one a load.
+use triomphe::Arc;
 
 use super::client::Session;
 use crate::hash::SipState;
@@ -90,7 +91,7 @@ impl Roster {
         self.names.len()
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, client: &[u8]) -> Option<Slot> {
         let hash = self.hasher.hash_bytes(client);
         self.names.find(hash, |&slot| self.get(slot).is_of(client)).copied()
@@ -108,12 +109,12 @@ impl Roster {
         self.chunks[chunk].0[place].as_ref()
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn get_mut(&mut self, slot: Slot) -> &mut Session {
         self.place(slot).as_mut().expect("a slot in use")
     }
 
-    #[inline]
+    #[inline(always)]
     fn place(&mut self, slot: Slot) -> &mut Option<Session> {
         let (chunk, place) = spot(slot);
         &mut Arc::make_mut(&mut self.chunks[chunk]).0[place]
@@ -172,7 +173,7 @@ impl Roster {
     }
 
     /// Makes it the one used last, at that time.
-    #[inline]
+    #[inline(always)]
     pub fn touch(&mut self, slot: Slot, now: u64) -> &mut Session {
         if self.newest != slot {
             self.unlink(slot);

@@ -6,7 +6,8 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
+
+use triomphe::Arc;
 
 use super::SessionTable;
 use super::client::Session;

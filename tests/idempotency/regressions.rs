@@ -138,6 +138,7 @@ struct Hasty {
     listens: AtomicUsize,
     claims: AtomicUsize,
     panics: AtomicUsize,
+    completions_that_panic: AtomicUsize,
 }
 
 struct Cut;
@@ -183,6 +184,10 @@ impl Store for Hasty {
         ttl: Duration,
         at: Instant,
     ) -> Result<Settled, Error> {
+        if self.completions_that_panic.load(Ordering::Relaxed) > 0 {
+            self.completions_that_panic.fetch_sub(1, Ordering::Relaxed);
+            panic!("a driver's bug");
+        }
         self.store.complete(key, held, response, ttl, at)
     }
     fn release(
@@ -376,4 +381,90 @@ fn as_many_lead_as_may_though_they_begin_at_once() {
             lead.complete(response(1)).unwrap();
         }
     }
+}
+
+/// The lead of a caller that unwinds is abandoned, though it unwinds out of the store.
+#[test]
+fn a_lead_whose_settling_panics_is_abandoned() {
+    let hasty = Arc::new(Hasty::default());
+    hasty.completions_that_panic.store(1, Ordering::Relaxed);
+    let table = IdempotencyTable::builder().lease(LONG).over(hasty.clone()).unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let lead = table.begin("k").lead();
+        let _ = lead.complete(response(1));
+    }));
+    assert!(panicked.is_err());
+    let next = table.begin_timeout("k", Duration::from_secs(3)).lead();
+    assert_eq!(next.attempt(), 2);
+    assert_eq!(table.stats().in_flight, 1);
+}
+
+/// A transaction that is seen at once, with something that happens in the middle of a call.
+struct Meanwhile<F: FnMut()> {
+    claimed: bool,
+    then: F,
+}
+
+impl<F: FnMut()> Transaction for Meanwhile<F> {
+    type Store = MemoryStore;
+    fn claim(
+        &mut self,
+        store: &MemoryStore,
+        key: &RecordKey,
+        claim: &Claim<'_>,
+    ) -> Result<Claimed, Error> {
+        let claimed = Tx.claim(store, key, claim);
+        if self.claimed {
+            (self.then)();
+        }
+        claimed
+    }
+    fn complete(
+        &mut self,
+        store: &MemoryStore,
+        key: &RecordKey,
+        held: Held,
+        response: &Response,
+        ttl: Duration,
+    ) -> Result<Settled, Error> {
+        Tx.complete(store, key, held, response, ttl)
+    }
+    fn commit(mut self) -> Result<(), Error> {
+        (self.then)();
+        Ok(())
+    }
+}
+
+/// Forgets the key, and has a caller come since: answers what that one is told.
+fn forget_and_begin(table: &Arc<IdempotencyTable>) -> thread::JoinHandle<bool> {
+    assert!(table.forget("k").unwrap());
+    let late = Arc::clone(table);
+    let since = thread::spawn(move || {
+        matches!(late.begin_timeout("k", PATIENCE), Ok(onceflight::idempotency::Begin::Lead(_)))
+    });
+    wait_until("the caller that came since", || table.stats().waiting == 1);
+    since
+}
+
+#[test]
+fn what_a_transaction_read_before_a_forget_is_not_told_to_who_came_since() {
+    let table = Arc::new(IdempotencyTable::over(Arc::new(MemoryStore::new())).unwrap());
+    table.begin("k").lead().complete(response(1)).unwrap();
+    let mut since = None;
+    let then = || since = Some(forget_and_begin(&table));
+    let mut tx = Meanwhile { claimed: true, then };
+    let BeginIn::Replayed(_) = table.request("k").claim_in(&mut tx).unwrap() else { panic!() };
+    assert!(since.unwrap().join().unwrap(), "it was told what had been forgotten");
+}
+
+#[test]
+fn what_a_transaction_committed_before_a_forget_is_not_told_to_who_came_since() {
+    let table = Arc::new(IdempotencyTable::over(Arc::new(MemoryStore::new())).unwrap());
+    let mut since = None;
+    let then = || since = Some(forget_and_begin(&table));
+    let mut tx = Meanwhile { claimed: false, then };
+    let BeginIn::Lead(lead) = table.request("k").claim_in(&mut tx).unwrap() else { panic!() };
+    let done = lead.complete_in(&mut tx, response(1)).unwrap();
+    done.commit(tx).unwrap();
+    assert!(since.unwrap().join().unwrap(), "it was told what had been forgotten");
 }

@@ -268,6 +268,18 @@ fn a_proposal_that_panics_is_made_by_the_next() {
     });
 }
 
+#[test]
+fn who_waits_for_an_entry_that_panics_is_told_that_nothing_is_known() {
+    let (node, (log, entries)) = (Node::new(table()), log());
+    scope(|scope| {
+        let caller = scope.spawn(|| node.submit(&request(1), PATIENCE, to(&log, &request(1))));
+        proposed(&entries);
+        let panics = || node.apply(&request(1), 0, || -> (i32, &str) { panic!("half changed") });
+        catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+        assert_eq!(Err(Unknown), answer(caller));
+    });
+}
+
 /// The entry may be lost: the next in line hands it to the log again, and the table sees to it that it
 /// isn't executed twice.
 #[test]

@@ -169,7 +169,24 @@ fn epochs_grow_whatever_became_of_their_counter() {
     let ahead = second.held.epoch + 1_000_000_000;
     let () = operator(&world).set(counter(&key), ahead).expect("a change");
     assert_eq!(world.store().release(&key, second.held, Release::Abandon), Settled::Done);
-    assert_eq!(world.store().lead(&key, &claim()).held.epoch, ahead + 1);
+    let third = world.store().lead(&key, &claim());
+    assert_eq!(third.held.epoch, ahead + 1);
+    // And then the counter was lost: the record has it still.
+    let () = operator(&world).del(counter(&key)).expect("a change");
+    assert_eq!(world.store().release(&key, third.held, Release::Abandon), Settled::Done);
+    assert_eq!(world.store().lead(&key, &claim()).held.epoch, ahead + 2);
+    assert!(world.store().evict(&key));
+}
+
+/// #29: neither counter nor record is left, and so the clock must do.
+#[test]
+fn epochs_grow_though_nothing_is_remembered() {
+    let world = World::new(&REDIS);
+    let key = world.key("k");
+    let first = world.store().lead(&key, &claim());
+    assert!(world.store().evict(&key));
+    let () = operator(&world).del(counter(&key)).expect("a change");
+    assert!(world.store().lead(&key, &claim()).held.epoch > first.held.epoch);
     assert!(world.store().evict(&key));
 }
 

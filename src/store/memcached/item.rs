@@ -29,6 +29,8 @@ use crate::store::{GRACE, Held, RecordKey, RecordState, Response, Token};
 const VERSION: u8 = 1;
 const NONE: u32 = u32::MAX;
 const CHECKSUM: usize = 16;
+/// From here on memcached takes a duration for a time.
+const RELATIVE: i32 = 30 * 24 * 3600;
 /// In the order of their numbers.
 const STATES: [Option<RecordState>; 4] = [
     Some(RecordState::InProgress),
@@ -93,10 +95,14 @@ impl<'a> Item<'a> {
 
     /// When the server may drop what is written now, in memcached's terms.
     pub fn exptime(&self) -> i32 {
-        exptime(match self.state {
-            Some(RecordState::InProgress) => self.lease.saturating_add(self.keep),
-            _ => wall::until(self.expires),
-        })
+        match self.state {
+            // Never by this process's wall clock: one that is behind would have a lead dropped at once.
+            Some(RecordState::InProgress) => match exptime(self.lease.saturating_add(self.keep)) {
+                RELATIVE.. => 0,
+                seconds => seconds,
+            },
+            _ => exptime(wall::until(self.expires)),
+        }
     }
 
     /// Whether it counts as gone, if a record in progress has stood unchanged for so long.
@@ -179,13 +185,16 @@ impl<'a> Item<'a> {
 /// When the server may drop what must last so long, in memcached's terms: seconds from now, the seconds
 /// since 1970 if that is more than 30 days, or 0 for never.
 fn exptime(lasts: Span) -> i32 {
-    const RELATIVE: u64 = 30 * 24 * 3600;
     if lasts == ENDLESS {
         return 0;
     }
     // Followers may still ask for what has expired; and the server counts whole seconds.
     let seconds = Duration::from_nanos(lasts).as_secs() + GRACE.as_secs() + 2;
-    let at = if seconds <= RELATIVE { seconds } else { wall::now() / 1_000_000 + seconds };
+    let at = if seconds < RELATIVE.unsigned_abs().into() {
+        seconds
+    } else {
+        wall::now() / 1_000_000 + seconds
+    };
     i32::try_from(at).unwrap_or(0)
 }
 
@@ -377,5 +386,8 @@ mod tests {
         assert!(late > wall::now() / 1_000_000 + 31 * 24 * 3600);
         assert_eq!(exptime(100 * 365 * DAY), 0);
         assert_eq!(exptime(ENDLESS - 1), 0);
+        let lead = |keep| Item { state: Some(RecordState::InProgress), keep, ..some() }.exptime();
+        assert_eq!(lead(3 * SECOND), 15);
+        assert_eq!(lead(31 * DAY), 0, "a lead's item goes by no wall clock");
     }
 }

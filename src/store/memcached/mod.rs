@@ -181,6 +181,7 @@ impl MemcachedStore {
         deadline: Instant,
         change: impl Fn(Item<'_>) -> Turn<Settled>,
     ) -> Result<Settled, Error> {
+        self.servers.check_fork()?;
         let first = self.leads.take(held).map_or(First::Look, First::Led);
         let settled = self.turn(key, deadline, first, |seeing| {
             let Some(Seeing { item, .. }) = seeing?.filter(Seeing::exists) else {
