@@ -77,8 +77,18 @@ pub(super) struct Leads {
     state: Mutex<State>,
     /// For who cares for leads: one is due earlier than it thought, or it may go.
     pub changed: Condvar,
+    /// For those who would care for leads too: the watch is free, or they may go.
+    pub idle: Condvar,
     /// For who does chores and purges.
     pub chores: Condvar,
+}
+
+/// Who watches while a lead is cared for.
+pub(super) enum Another {
+    /// Nobody has to, or can.
+    None,
+    Idle,
+    New,
 }
 
 /// A place among the leads for one that is being claimed.
@@ -130,6 +140,12 @@ pub(super) struct State {
     /// Until when who cares for them sleeps; 0: it is awake, and looks before it sleeps again. What is
     /// due later needn't wake it: else a lead alone would do so each time.
     pub asleep_until: Moment,
+    /// Threads that care for leads.
+    pub hands: usize,
+    /// Those of them that have nothing to do.
+    pub idle: usize,
+    /// Whether one of them sleeps until a lead is due.
+    pub watched: bool,
     pub chores: VecDeque<Chore>,
     pub chores_at: Moment,
     pub purge_at: Moment,
@@ -151,7 +167,8 @@ const CHORES: usize = 4096;
 impl Leads {
     pub fn new() -> Self {
         let state = State { chores_at: NEVER, purge_at: NEVER, ..State::default() };
-        Self { state: Mutex::new(state), changed: Condvar::default(), chores: Condvar::default() }
+        let [changed, idle, chores] = std::array::from_fn(|_| Condvar::default());
+        Self { state: Mutex::new(state), changed, idle, chores }
     }
 
     /// A place for one more, while it is claimed; `None`: there are as many as may be.
@@ -305,6 +322,26 @@ impl State {
         self.due.remove(&(at, name));
         let lead = self.leads.get(&name)?.clone();
         Some((name, lead))
+    }
+
+    /// Whoever watched has a lead to care for; at most `most` hands do.
+    pub fn hand_over_the_watch(&mut self, most: usize) -> Another {
+        if self.watched {
+            Another::None
+        } else if self.idle > 0 {
+            Another::Idle
+        } else if self.hands < most && !self.due.is_empty() {
+            self.hire();
+            Another::New
+        } else {
+            Another::None
+        }
+    }
+
+    /// Counts a hand that is about to begin.
+    pub fn hire(&mut self) {
+        self.hands += 1;
+        self.idle += 1;
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,4 +1,5 @@
-//! What happens by itself: heartbeats and leases that pass; chores and purges. A thread each a table.
+//! What happens by itself: heartbeats and leases that pass; chores and purges. A thread each a table, and
+//! more for the heartbeats if several leads need them at once.
 //!
 //! A heartbeat comes at half the lease and is repeated every eighth of it if the store didn't
 //! answer, so that one failed renewal is survived. It ends when the lead is settled, or after
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::remembered;
-use super::leads::{Chore, Leading, What};
+use super::leads::{Another, Chore, Leading, What};
 use super::shared::Shared;
 use crate::clock::{self, Moment, NEVER};
 use crate::error::{Error, ErrorKind};
@@ -21,6 +22,8 @@ use crate::table::OnLeaseExpired;
 
 /// Records dropped at once, and the pauses between two purges: while there is more, and when not.
 const BATCH: usize = 500;
+/// So many heartbeats are under way at once.
+const HANDS: usize = 8;
 const PURGE_ON: Duration = Duration::from_millis(100);
 const PURGE_AGAIN: Duration = Duration::from_secs(60);
 /// How long a chore waits that the store didn't take.
@@ -39,13 +42,21 @@ impl Shared {
     /// Has the upkeep's threads running.
     pub(super) fn keep_up(self: &Arc<Self>) -> Result<(), Error> {
         let mut state = self.leads.lock();
-        if !state.running {
+        if state.running {
+            if !state.watched && state.idle == 0 && state.hands < HANDS {
+                // All have leads to care for, and nobody would look at the next.
+                state.hire();
+                drop(state);
+                self.lend_a_hand();
+            }
+        } else {
             let no_thread = |error| {
                 let detail = format!("no thread for heartbeats: {error}");
                 Error::new(ErrorKind::Overloaded, detail)
             };
             let (me, too) = (Arc::clone(self), Arc::clone(self));
             signals::spawn("onceflight-beats", move || me.keep_leads()).map_err(no_thread)?;
+            state.hire();
             state.running = true;
             // Not all processes that start together purge together.
             let jitter = u64::from(std::process::id() % 16);
@@ -56,23 +67,46 @@ impl Shared {
         Ok(())
     }
 
-    fn keep_leads(&self) {
+    /// One hand keeps watch over the schedule. When it has a lead to care for another takes the watch: a
+    /// store that takes its time for one lead mustn't cost the others their leases.
+    fn keep_leads(self: &Arc<Self>) {
         let mut state = self.leads.lock();
+        state.idle -= 1;
         loop {
             if let Some((name, lead)) = state.next_due() {
+                let another = state.hand_over_the_watch(HANDS);
                 drop(state);
+                match another {
+                    Another::None => {}
+                    Another::Idle => self.leads.idle.notify_one(),
+                    Another::New => self.lend_a_hand(),
+                }
                 if survive(|| self.care_for(name, &lead)).is_none() {
                     self.leads.care(name, |lead| from_now(soon(lead.lease)));
                 }
                 state = self.leads.lock();
             } else if state.closed && state.is_empty() {
-                return;
+                drop(state);
+                return self.leads.idle.notify_all();
+            } else if state.watched {
+                state.idle += 1;
+                state = self.leads.idle.wait(state, NEVER);
+                state.idle -= 1;
             } else {
                 let at = state.care_at();
-                state.asleep_until = at;
+                (state.watched, state.asleep_until) = (true, at);
                 state = self.leads.changed.wait(state, at);
-                state.asleep_until = 0;
+                (state.watched, state.asleep_until) = (false, 0);
             }
+        }
+    }
+
+    fn lend_a_hand(self: &Arc<Self>) {
+        let me = Arc::clone(self);
+        if signals::spawn("onceflight-beats", move || me.keep_leads()).is_err() {
+            // All is done by those that are there.
+            let mut state = self.leads.lock();
+            (state.hands, state.idle) = (state.hands - 1, state.idle - 1);
         }
     }
 

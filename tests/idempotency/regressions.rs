@@ -1,7 +1,7 @@
 //! What was found wrong once, each by what it broke.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -139,6 +139,8 @@ struct Hasty {
     claims: AtomicUsize,
     panics: AtomicUsize,
     completions_that_panic: AtomicUsize,
+    /// Renewals wait for each other, if they are to.
+    renewals: Option<Barrier>,
 }
 
 struct Cut;
@@ -164,6 +166,9 @@ impl Store for Hasty {
         if self.panics.load(Ordering::Relaxed) > 0 {
             self.panics.fetch_sub(1, Ordering::Relaxed);
             panic!("a driver's bug");
+        }
+        if let Some(together) = &self.renewals {
+            together.wait();
         }
         self.store.renew(key, held, lease, at)
     }
@@ -380,6 +385,21 @@ fn as_many_lead_as_may_though_they_begin_at_once() {
         for lead in leads {
             lead.complete(response(1)).unwrap();
         }
+    }
+}
+
+/// Many leads must not lose their leases to a store that takes its time for each.
+#[test]
+fn leads_are_renewed_side_by_side() {
+    let hasty = Hasty { renewals: Some(Barrier::new(4)), ..Hasty::default() };
+    let table = IdempotencyTable::builder().lease(Duration::from_secs(1)).over(Arc::new(hasty));
+    let table = table.unwrap();
+    let leads: Vec<_> = (0..4).map(|n| table.begin(format!("k{n}")).lead()).collect();
+    pass(1300 * MS);
+    for (n, lead) in leads.into_iter().enumerate() {
+        let left = table.look_up(&format!("k{n}")).unwrap().unwrap().lease_left.unwrap();
+        assert!(!left.is_zero(), "its renewal waited for another");
+        lead.cancel().unwrap();
     }
 }
 
