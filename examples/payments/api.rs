@@ -8,8 +8,8 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::{Method, Request, Response, StatusCode};
 use onceflight::Error;
-use onceflight::http::{Idempotency, Keyed, Problem};
-use onceflight::idempotency::BeginIn;
+use onceflight::http::{Execution, Idempotency};
+use rusqlite::Transaction;
 use serde::Serialize;
 use serde_json::json;
 
@@ -23,7 +23,8 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn answer(&self, request: &Request<Bytes>) -> Response<Vec<u8>> {
+    pub fn answer(&self, request: Request<Bytes>) -> Response<Vec<u8>> {
+        let what = format!("{} {}", request.method(), request.uri());
         let done = match (request.method(), request.uri().path()) {
             (&Method::POST, "/payments") => self.pay(request),
             (&Method::GET, "/payments") => self.ledger.payments().map(|all| ok(&all)),
@@ -33,42 +34,49 @@ impl Api {
                 &json!({ "error": "POST or GET /payments, or GET /accounts" }),
             )),
         };
-        done.unwrap_or_else(|error| {
-            eprintln!("{} {}: {error}", request.method(), request.uri());
-            self.idempotency.refusal(&Problem::of(&error))
-        })
+        let response = done.unwrap_or_else(|error| failed(&error));
+        if let Some(error) = response.extensions().get::<Error>() {
+            eprintln!("{what}: {error}");
+        }
+        response
     }
 
-    fn pay(&self, request: &Request<Bytes>) -> Result<Response<Vec<u8>>, Error> {
-        let keyed = match self.idempotency.identify(request) {
-            Ok(keyed) => keyed.expect("a POST has to have one"),
-            Err(problem) => return Ok(self.idempotency.refusal(&problem)),
-        };
+    fn pay(&self, request: Request<Bytes>) -> Result<Response<Vec<u8>>, Error> {
         // Before the key is claimed: it isn't spent by what can't be an order.
-        match serde_json::from_slice(request.body()) {
-            Ok(order) => self.pay_once(&keyed, &order),
-            Err(error) => Ok(say(StatusCode::BAD_REQUEST, &json!({ "error": error.to_string() }))),
-        }
+        let order = match serde_json::from_slice(request.body()) {
+            Ok(order) => order,
+            Err(error) => {
+                return Ok(say(StatusCode::BAD_REQUEST, &json!({ "error": error.to_string() })));
+            }
+        };
+        let mut connection = self.ledger.connect()?;
+        let tx = connection.transaction().map_err(|error| Error::store(error.to_string()))?;
+        Ok(self.idempotency.handle_in(request, tx, |request, tx| self.book(&request, tx, &order)))
     }
 
     /// Whatever fails here, the transaction is rolled back, and the key is as free as before.
-    fn pay_once(&self, keyed: &Keyed, order: &Order) -> Result<Response<Vec<u8>>, Error> {
-        let mut connection = self.ledger.connect()?;
-        let mut tx = connection.transaction().map_err(|error| Error::store(error.to_string()))?;
-        match self.idempotency.request(keyed).claim_in(&mut tx)? {
-            BeginIn::Lead(lead) => {
-                let response = tell(&Ledger::book(&tx, order)?);
-                eprintln!("{}: booked, and not committed", keyed.key);
-                thread::sleep(self.pause);
-                let kept = self.idempotency.keep(&response);
-                lead.complete_in(&mut tx, kept)?.commit(tx)?;
-                eprintln!("{}: committed", keyed.key);
-                Ok(response)
-            }
-            BeginIn::Shared(kept) | BeginIn::Replayed(kept) => Ok(self.idempotency.replay(&kept)),
-            BeginIn::Bypass => unreachable!("nobody declines"),
-        }
+    fn book(
+        &self,
+        request: &Request<Bytes>,
+        tx: &Transaction<'_>,
+        order: &Order,
+    ) -> Response<Vec<u8>> {
+        let booked = match Ledger::book(tx, order) {
+            Ok(booked) => booked,
+            Err(error) => return failed(&error),
+        };
+        let execution = request.extensions().get::<Execution>().expect("a POST has a key");
+        eprintln!("{}: booked, and not committed", execution.key);
+        thread::sleep(self.pause);
+        tell(&booked)
     }
+}
+
+/// 503: nothing happened.
+fn failed(error: &Error) -> Response<Vec<u8>> {
+    let mut response = say(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "try again later" }));
+    response.extensions_mut().insert(error.clone());
+    response
 }
 
 /// Refusals of the ledger are outcomes as much as payments are: told again, and not tried again.

@@ -74,7 +74,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(&options.listen)
         .map_err(|error| format!("{}: {error}", options.listen))?;
     introduce(&listener.local_addr()?.to_string(), options)?;
-    Ok(server::serve(&listener, move |request| api.answer(&request))?)
+    Ok(server::serve(&listener, move |request| api.answer(request))?)
 }
 
 fn introduce(address: &str, options: &Options) -> io::Result<()> {

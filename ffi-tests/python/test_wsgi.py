@@ -3,8 +3,10 @@
 What a client sees is the HTTP suite's to test: test_wsgi_conformance.py.
 """
 
+import contextlib
 import io
 import json
+import sqlite3
 import sys
 import threading
 import unittest
@@ -240,6 +242,123 @@ class Requests(Case):
         self.assertEqual([answer.problem for answer in inner], ["in-progress"])
 
 
+    def test_an_application_may_change_its_request(self):
+        """What a request is known by is decided before the application has it: item 15."""
+
+        def app(environ, start_response):
+            executed.append(environ["wsgi.input"].read())
+            changed = {
+                "REQUEST_METHOD": "PUT",
+                "PATH_INFO": "/another",
+                "QUERY_STRING": "way",
+                "HTTP_AUTHORIZATION": "another",
+                "HTTP_IDEMPOTENCY_KEY": '"another"',
+                "wsgi.input": io.BytesIO(b"900"),
+            }
+            environ.update(changed)
+            start_response("201 Created", [])
+            return [b""]
+
+        executed = []
+        served = self.idempotency(app)
+        for replayed in [False, True]:
+            self.assertEqual(self.ask(served, body=b"100").replayed, replayed)
+        self.assertEqual(self.ask(served, body=b"900").problem, "key-reused")
+        self.assertEqual(executed, [b"100"])
+
+
+class Disabled(Case):
+    """Item 49; that it is said once, and that nothing is kept, is for the HTTP suite."""
+
+    def disabled(self, app, **options):
+        with self.assertWarnsRegex(UserWarning, "disabled") as warned:
+            made = Idempotency(app, "sqlite:/nowhere/at all", disabled=True, **options)
+        self.assertEqual(warned.filename, __file__)
+        return made
+
+    def test_no_store_is_opened_and_nothing_refused(self):
+        app = App()
+        served = self.disabled(app, max_request=3)
+        for number, (key, body) in enumerate([("", b"100"), ("", b"longer"), (None, b""), ("none", b"")], 1):
+            answer = self.ask(served, key=key, body=body)
+            self.assertEqual((answer.body, answer.replayed), (b"execution %d" % number, False))
+        self.assertEqual([body for _, body in app.executions], [b"100", b"longer", b"", b""])
+
+    def test_an_application_finds_what_it_expects(self):
+        app = App()
+        served = self.disabled(app)
+        for key in ["", "", None, None]:
+            self.ask(served, key=key)
+        found = [execution for execution, _ in app.executions]
+        self.assertEqual({(execution.attempt, execution.checkpoint) for execution in found}, {(1, None)})
+        fences = [execution.fence for execution in found]
+        self.assertEqual(fences, sorted(set(fences)))
+        self.assertEqual([execution.key for execution in found[:2]], [self.sent_key] * 2)
+        self.assertEqual(len({execution.key for execution in found}), 3)
+        found[0].set_checkpoint(b"kept nowhere")
+        # Where none is expected there is none.
+        for method in ["GET", "PUT", "DELETE"]:
+            self.ask(served, method, key=None)
+        self.assertEqual([execution for execution, _ in app.executions[4:]], [None] * 3)
+
+    def test_a_success_is_told_as_at_first(self):
+        served = self.disabled(App("202 Accepted"), successes=(201, 200))
+        self.assertEqual([self.ask(served).code for _ in range(2)], [201, 201])
+        self.assertEqual(self.ask(served, "GET", key=None).code, 202)
+
+
+class Checkpoints(Case):
+    """What an execution leaves for the next one; of other processes the HTTP suite tells."""
+
+    def leaving(self, *statuses, leave=b"charged"):
+        """Each execution leaves something, and answers so; an exception is raised."""
+
+        def app(environ, start_response):
+            execution = environ[EXECUTION]
+            found.append(execution)
+            status = statuses[len(found) - 1]
+            execution.set_checkpoint(leave)
+            if status is None:
+                raise ValueError
+            start_response(status, [])
+            return [b""]
+
+        found = []
+        return self.idempotency(app), found
+
+    def test_the_next_execution_finds_it(self):
+        for lost in ["500 Broke", "503 Busy", None]:
+            with self.subTest(lost=lost):
+                self.sent_key = uuid.uuid4().hex
+                served, found = self.leaving(lost, "201 Created")
+                if lost is None:
+                    with self.assertRaises(ValueError):
+                        self.ask(served)
+                else:
+                    self.ask(served)
+                self.assertEqual(self.ask(served, body=b"another").problem, "key-reused")
+                self.ask(served)
+                told = [(execution.attempt, execution.checkpoint) for execution in found]
+                self.assertEqual(told, [(1, None), (2, b"charged")])
+
+    def test_what_comes_after_the_answer_is_refused(self):
+        for status in ["201 Created", "500 Broke", "503 Busy"]:
+            self.sent_key = uuid.uuid4().hex
+            served, found = self.leaving(status)
+            self.ask(served)
+            with self.assertRaises(onceflight.Stale):
+                found[0].set_checkpoint(b"late")
+
+    def test_one_that_is_too_large_is_told(self):
+        def app(environ, start_response):
+            with self.assertRaises(onceflight.TooLarge):
+                environ[EXECUTION].set_checkpoint(b"x" * 11)
+            start_response("201 Created", [])
+            return [b""]
+
+        self.assertEqual(self.ask(self.idempotency(app, max_response_len=10)).code, 201)
+
+
 class Responses(Case):
     def replays(self, app):
         """What is told first and again of an application's response."""
@@ -427,7 +546,7 @@ class Outcomes(Case):
                 waiting = [Thread(self.ask, served) for _ in range(3)]
                 until_waiting(served.table, 3)
                 told = self.ask(hasty)
-                self.assertEqual((told.problem, told.header("Retry-After")), ("in-progress", "2"))
+                self.assertEqual((told.problem, told.header("Retry-After")), ("in-progress", "3"))
                 self.assertEqual(self.ask(served, body=b"another").problem, "key-reused")
                 held.go()
                 self.assertEqual((first.result().code, first.result().replayed), (held.code, False))
@@ -452,6 +571,23 @@ class Held:
 
 
 class Stores(Case):
+    def test_an_operator_finds_a_record_by_its_name(self):
+        """Item 46: by who asked for what, and the key; it is for a command line, and so printable."""
+        served = self.idempotency(App())
+        self.ask(served, HTTP_AUTHORIZATION="Basic YWRhOg==")
+        self.ask(served, "PUT", "/other")
+        names = [
+            served.name_of(self.sent_key, "/pay", principal="Basic YWRhOg=="),
+            served.name_of(self.sent_key, "/other", method="PUT"),
+        ]
+        scope = onceflight.fingerprint("scope", "Basic YWRhOg==", "POST", "/pay")
+        self.assertEqual(names[0], scope.hex() + self.sent_key)
+        with contextlib.closing(sqlite3.connect(self.path)) as file:
+            found = file.execute("SELECT scope, CAST(key AS TEXT) FROM onceflight_records").fetchall()
+        self.assertEqual(sorted(found), sorted((b"", name) for name in names))
+        self.assertTrue(all(name.isascii() and name.isprintable() for name in names))
+        self.assertEqual(served.table.stats().leads, 2)
+
     def test_a_store_that_is_away_is_503(self):
         app = App()
         served = Idempotency(app, "sqlite:/no/such/directory/a.db")
@@ -474,6 +610,24 @@ class Stores(Case):
         lockers[0].communicate()
         told = self.ask(served)
         self.assertEqual(told.problem, "outcome-unknown")
+
+    def test_what_raises_is_told_as_it_was(self):
+        """Item 37: though the store can't be told that the key is given up."""
+
+        def app(environ, start_response):
+            attempts.append(environ[EXECUTION].attempt)
+            if len(attempts) == 1:
+                lockers.append(self.locked())
+                raise ValueError("its own words")
+            start_response("201 Created", [])
+            return [b"done"]
+
+        attempts, lockers, served = [], [], self.idempotency(app, store_timeout=0.2)
+        with self.assertRaisesRegex(ValueError, "its own words"):
+            self.ask(served)
+        lockers[0].communicate()
+        self.assertEqual(self.ask(served).body, b"done")
+        self.assertEqual(attempts, [1, 2])
 
     def test_a_corrupt_record_is_never_an_answer(self):
         app = App()

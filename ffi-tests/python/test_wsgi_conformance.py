@@ -11,7 +11,7 @@ from capi import LIBRARY, PATIENCE, ROOT
 SUITE = ROOT / "tests" / "http" / "conformance"
 TARGET = Path(__file__).with_name("wsgi_target.py")
 # Not how a server reads requests: that is the server's.
-CASES = ("test_keys", "test_progress", "test_outcomes", "test_store")
+CASES = ("test_keys", "test_progress", "test_checkpoints", "test_outcomes", "test_store")
 
 
 def tearDownModule():

@@ -2,7 +2,8 @@
 
     python3 wsgi_target.py [wsgiref | waitress]
 
-Its options are JSON in ONCEFLIGHT_TARGET; it says `listening on ADDR`, and ends with its standard input.
+Its options are JSON in ONCEFLIGHT_TARGET; it says `listening on ADDR`, and ends with its standard input. A request's
+x-leave is left as a checkpoint before the origin is asked, its x-leave-late after, and x-left says how that went.
 """
 
 import http.client
@@ -15,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import support  # noqa: F401 # finds the package
+from onceflight.errors import OnceflightError
 from onceflight.wsgi import EXECUTION, Idempotency, Keep, Requirement
 
 HOPS = {"connection", "content-length", "transfer-encoding", "expect", "host"}
@@ -46,6 +48,7 @@ def idempotency(told, app):
     options = {**seconds, **as_they_are, "lenient_keys": told.get("lenient", False)}
     if "lease_ms" in told:
         options["lease"] = told["lease_ms"] / 1000 or float("inf")
+    options["disabled"] = told.get("disabled", False)
     if told.get("hold"):
         options["on_lease_expired"] = "hold"
     if told.get("optional"):
@@ -66,6 +69,8 @@ class Forward:
         self.origin = urlsplit(origin).netloc
 
     def __call__(self, environ, start_response):
+        if "HTTP_X_LEAVE" in environ:
+            environ[EXECUTION].set_checkpoint(environ["HTTP_X_LEAVE"].encode())
         connection = http.client.HTTPConnection(self.origin)
         try:
             connection.putrequest(environ["REQUEST_METHOD"], target(environ), skip_host=False)
@@ -82,8 +87,18 @@ class Forward:
         finally:
             connection.close()
         told = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOPS]
+        if "HTTP_X_LEAVE_LATE" in environ:
+            told.append(("x-left", leave(environ[EXECUTION], environ["HTTP_X_LEAVE_LATE"].encode())))
         start_response(f"{answer.status} Said", told)
         return [content[:1], content[1:]]  # as streams come: in pieces
+
+
+def leave(execution, checkpoint):
+    try:
+        execution.set_checkpoint(checkpoint)
+    except OnceflightError as error:
+        return type(error).__name__
+    return "true"
 
 
 def target(environ):
@@ -101,6 +116,8 @@ def headers(environ):
         yield "x-key", execution.key
         yield "onceflight-attempt", str(execution.attempt)
         yield "onceflight-fence", str(execution.fence)
+        if execution.checkpoint is not None:
+            yield "x-checkpoint", execution.checkpoint
 
 
 class Threaded(socketserver.ThreadingMixIn, WSGIServer):

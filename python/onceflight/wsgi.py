@@ -37,8 +37,12 @@ from __future__ import annotations
 
 import inspect
 import io
+import itertools
 import logging
+import math
 import os
+import warnings
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Callable, Dict, FrozenSet, Iterable, NamedTuple, Optional, Tuple, Union
 from wsgiref.util import FileWrapper
@@ -65,6 +69,8 @@ PASSING = frozenset(
     " transfer-encoding upgrade".split()
 )
 """Headers that are of the connection or of the moment."""
+
+DISABLED = "Idempotency-Keys are disabled: every request is executed, a retry too. This is for tests."
 
 DAY = 24 * 3600.0
 
@@ -107,7 +113,8 @@ class Keep(Enum):
         return cls.MAY_HAVE_HAPPENED if status >= 500 else cls.RESPONSE
 
 
-class Execution(NamedTuple):
+@dataclass(frozen=True)
+class Execution:
     """What an application may want to know of its execution: ``environ[EXECUTION]``."""
 
     key: str
@@ -118,6 +125,21 @@ class Execution(NamedTuple):
     """1; more if an earlier execution was lost."""
     checkpoint: Optional[bytes]
     """What an earlier execution left for this one."""
+    _lead: Optional[Lead] = field(default=None, repr=False, compare=False)
+
+    def set_checkpoint(self, data: bytes) -> None:
+        """Leaves bytes for the next execution of the key, in place of those before: should this one be
+        lost, or be answered with what isn't kept, the next one finds them as its ``checkpoint``. They say
+        that something happened: the key is bound to its payload from then on, whatever the answer is.
+
+        ``Stale``: the request was answered, or another execution took over. With keys disabled nothing
+        is left.
+        """
+        if self._lead is not None:
+            self._lead.checkpoint(data)
+
+
+_fences = itertools.count(1)  # fences where no store counts them
 
 
 def authorization(environ: Environ) -> bytes:
@@ -139,8 +161,8 @@ class Keyed(NamedTuple):
     """What a request is known by."""
 
     key: str
-    name: bytes
-    """In the table: whose key it is, hashed, and the key."""
+    name: str
+    """In the table: whose key it is, hashed, and the key. Printable, for operators."""
     fingerprint: bytes
 
 
@@ -161,9 +183,15 @@ class Idempotency:
     | ``successes``: what a 2xx is told as at first, and when it is told again | as it is |
     | ``secret``: 16 bytes to hash callers and payloads with, the same in all processes | a public one |
     | ``problems``, ``docs``: what the type of a problem begins with; where clients read about keys | |
+    | ``disabled``: for tests that want no keys | no |
 
     What remains is given to the ``Table``: ``completed_ttl`` (a day), ``lease``, ``max_response_len``,
     ``on_lease_expired``, ``store_timeout``, ... What fails at the store is logged as ``onceflight.wsgi``.
+
+    With ``disabled=True`` every request is executed, no store is opened, nothing is kept, and no key is
+    missed or refused. The application finds an ``Execution`` where it otherwise would: the first one, of
+    the request's key or a made-up one. It warns of that once. It takes a line of code, and no environment
+    variable, so that no setting can quietly take the safety from a server.
     """
 
     def __init__(
@@ -184,8 +212,11 @@ class Idempotency:
         secret: Optional[bytes] = None,
         problems: str = "urn:onceflight:problem:",
         docs: Optional[str] = None,
+        disabled: bool = False,
         **table: Any,
     ) -> None:
+        if disabled:
+            warnings.warn(DISABLED, stacklevel=2)
         table.setdefault("completed_ttl", DAY)  # in memory too
         inspect.signature(Table).bind(url, **table)  # now, not at the first request
         self._app = app
@@ -200,6 +231,7 @@ class Idempotency:
         self._max_request = max_request
         self._successes = successes
         self._problems, self._docs = problems, docs
+        self._disabled = disabled
 
     @classmethod
     def created_then_ok(cls, app: App, url: str, **options: Any) -> Idempotency:
@@ -215,9 +247,12 @@ class Idempotency:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         try:
             keyed = self._identify(environ)
-            if keyed is None:
+            if keyed is not None:
+                answer = self._answer(environ, keyed)
+            elif self._disabled and EXECUTION in environ:
+                answer = self._tell_as(0, collect(self._app, environ))
+            else:
                 return self._app(environ, start_response)
-            answer = self._answer(environ, keyed)
         except Refused as refused:
             answer = self._refusal(refused.problem)
         return answer.send(environ, start_response)
@@ -242,23 +277,42 @@ class Idempotency:
         if requirement is Requirement.OFF:
             return None
         header = environ.get("HTTP_IDEMPOTENCY_KEY")
-        if header is None:
-            if requirement is Requirement.REQUIRED:
-                raise Refused(problem.KEY_MISSING)
+        if header is None and requirement is Requirement.OPTIONAL:
             return None
+        if self._disabled:
+            environ[EXECUTION] = self._unrecorded(header)
+            return None
+        if header is None:
+            raise Refused(problem.KEY_MISSING)
         try:
             key = parse(header, self._lenient)
         except BadKey as why:
             raise Refused(problem.key_invalid(why)) from None
         body = self._read(environ)
         query = environ.get("QUERY_STRING", "").encode("latin-1")
-        scope = b"scope", self._principal(environ), method, path.encode("latin-1")
         payload = b"payload", b"?" if query else b"", query, self._payload(environ, body)
         return Keyed(
             key,
-            fingerprint(*scope, secret=self._secret) + key.encode(),
+            self.name_of(key, path, method=method, principal=self._principal(environ)),
             fingerprint(*payload, secret=self._secret),
         )
+
+    def name_of(
+        self, key: str, path: str, *, method: str = "POST", principal: Union[str, bytes] = b""
+    ) -> str:
+        """For operators: what a caller's key for this method and path is called in the store, where its
+        scope is empty: ``onceflight inspect --store URL --scope "" --key NAME``. A path as WSGI has it."""
+        scope = b"scope", principal, method, path.encode("latin-1")
+        return fingerprint(*scope, secret=self._secret).hex() + key
+
+    def _unrecorded(self, header: Optional[str]) -> Execution:
+        """With keys disabled: what an application finds that expects an execution."""
+        fence = next(_fences)
+        try:
+            key = parse(header or "", self._lenient)
+        except BadKey:  # one that nobody else has: what is sent downstream with it isn't taken for the same
+            key = f"disabled-{fence}"
+        return Execution(key, fence, 1, None)
 
     def _read(self, environ: Environ) -> bytes:
         """The body, which is left for the application to read again."""
@@ -302,7 +356,7 @@ class Idempotency:
             # BYPASS, which isn't ours: a table of the same keys that declines leaves nothing to answer with.
             raise Refused(problem.IN_PROGRESS)
         with begun:  # what it raises abandons
-            environ[EXECUTION] = Execution(keyed.key, *details)
+            environ[EXECUTION] = Execution(keyed.key, *details, begun)
             environ["wsgi.file_wrapper"] = FileWrapper  # the server's own may be for sending alone
             response = self._tell_as(0, collect(self._app, environ))
             # Whatever fails here, the client has its response: what the store couldn't be told is given
@@ -353,7 +407,7 @@ class Idempotency:
     def _refusal(self, refused: problem.Problem) -> Whole:
         headers = [("Content-Type", "application/problem+json")]
         if refused.passes:
-            headers.append(("Retry-After", str(max(1, int(self._retry_after)))))
+            headers.append(("Retry-After", str(max(1, math.ceil(self._retry_after)))))
         if self._docs is not None:
             headers.append(("Link", f'<{self._docs}>; rel="help"'))
         return Whole(status_line(refused.status), headers, refused.body(self._problems))

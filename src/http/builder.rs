@@ -1,5 +1,7 @@
 //! Sets up an [`Idempotency`].
 
+use std::io::{self, Write};
+use std::sync::Once;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
@@ -22,6 +24,7 @@ use crate::idempotency::IdempotencyTable;
 /// | [`max_request`](Self::max_request) | 16 MiB |
 /// | [`secret`](Self::secret) | a public one |
 /// | [`problems`](Self::problems), [`docs`](Self::docs) | `urn:onceflight:problem:`, none |
+/// | [`disabled`](Self::disabled) | no; for tests alone |
 ///
 /// How long a response is kept, how large it may be, and what becomes of an execution that is lost, are
 /// the table's ([`ttl`](crate::idempotency::Builder::ttl),
@@ -129,10 +132,38 @@ impl Builder {
         self
     }
 
+    /// For tests of handlers that want no keys: every request is executed, the store is never asked, nothing
+    /// is kept, and no key is missed or refused. Handlers find an
+    /// [`Execution`](super::Execution) where they otherwise would: the first one, of the request's key or a
+    /// made-up one.
+    ///
+    /// The process says so once, on stderr. It takes a line of code, and no environment variable, so
+    /// that no setting can quietly take the safety from a server.
+    pub fn disabled(mut self, disabled: bool) -> Self {
+        self.rules.disabled = disabled;
+        self
+    }
+
     /// Over that table, whose own scope isn't used.
     pub fn over(self, table: IdempotencyTable) -> Idempotency {
+        if self.rules.disabled {
+            warn();
+        }
         Idempotency { table, rules: self.rules }
     }
+}
+
+/// Says, once a process, that there is no safety. To stderr, since there is no log that everybody has; and
+/// not by `eprintln`, which panics where there is no stderr.
+fn warn() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = writeln!(
+            io::stderr(),
+            "onceflight: Idempotency-Keys are disabled: every request is executed, a retry too. \
+             This is for tests."
+        );
+    });
 }
 
 impl std::fmt::Debug for Builder {

@@ -23,20 +23,24 @@
 //! | 401, 403, 408, 425, 429, 503: nothing happened | get it | free |
 //! | any other 5xx, or it panics: it may have happened | get it; after a panic the next leads | the next leads, with attempt + 1; held, by policy |
 //!
-//! From the outside in: this file has [`Idempotency`]; `builder` and `policy` what can be chosen,
-//! `key` the header, `record` how a response is kept, `problem` the refusals.
+//! From the outside in: this file has [`Idempotency`], `transaction` its form inside a transaction;
+//! `execution` is what a handler finds, `builder` and `policy` what can be chosen, `key` the header, `record`
+//! how a response is kept, `problem` the refusals.
 
 mod builder;
+mod execution;
 mod key;
 mod policy;
 mod problem;
 mod record;
+mod transaction;
 
 use std::fmt;
 
 use http::{HeaderValue, Request, Response, StatusCode};
 
 pub use builder::Builder;
+pub use execution::Execution;
 pub use policy::{Keep, Requirement};
 pub use problem::Problem;
 
@@ -47,12 +51,22 @@ use crate::response::Response as Kept;
 use policy::Rules;
 
 /// What marks a response that was given before.
-pub const REPLAYED: &str = "idempotent-replayed";
+const REPLAYED: &str = "idempotent-replayed";
 
 /// Does requests with the same `Idempotency-Key` once.
 ///
 /// Shared by reference or in an `Arc`; called from any thread, it blocks for the store, and for others'
 /// requests up to the wait.
+///
+/// | for servers | |
+/// |-|-|
+/// | that have whole requests and responses | [`handle`](Self::handle) |
+/// | whose effects are in the database that the records are in | [`handle_in`](Self::handle_in) |
+/// | that stream, or begin by themselves | the steps of `handle`, below |
+///
+/// Those steps are [`identify`](Self::identify); [`request`](Self::request), and its `begin`; for a lead
+/// [`settle`](Self::settle) or [`settle_unkept`](Self::settle_unkept), and [`first`](Self::first); for what
+/// was kept [`replay`](Self::replay); for a problem [`refusal`](Self::refusal).
 ///
 /// ```
 /// use http::{Request, Response, StatusCode};
@@ -84,29 +98,15 @@ pub struct Idempotency {
     rules: Rules,
 }
 
-/// A request that carries a key: what it is known by. For handlers that claim by themselves, inside a
-/// transaction of their own: [`Idempotency::request`].
+/// What a request with a key is known by: see [`Idempotency::identify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyed {
     /// The client's key, unquoted.
     pub key: String,
     /// Whose key it is: the caller, the method and the path, hashed.
-    pub scope: Fingerprint,
+    scope: Fingerprint,
     /// The rest of the request.
-    pub fingerprint: Fingerprint,
-}
-
-/// What a handler may want to know of its execution: in the request's extensions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Execution {
-    /// The client's key, unquoted: send it, or what is derived from it, downstream.
-    pub key: String,
-    /// Grows with every execution of the key: a resource downstream can refuse a lower one.
-    pub fence: u64,
-    /// 1; more if an earlier execution was lost.
-    pub attempt: u32,
-    /// What an earlier execution left for this one.
-    pub checkpoint: Option<Vec<u8>>,
+    fingerprint: Fingerprint,
 }
 
 impl Idempotency {
@@ -126,6 +126,9 @@ impl Idempotency {
     /// If `handler` panics the panic goes on, and the key is as if the response had been a 500. A response
     /// that the store couldn't be told is the client's all the same; whether it was executed is unknown from
     /// then on.
+    ///
+    /// What the store failed with, if it did, is in the response's extensions: an [`Error`], for the
+    /// server's log.
     pub fn handle<B: AsRef<[u8]>>(
         &self,
         mut request: Request<B>,
@@ -133,36 +136,55 @@ impl Idempotency {
     ) -> Response<Vec<u8>> {
         let keyed = match self.identify(&request) {
             Ok(Some(keyed)) => keyed,
-            Ok(None) => return handler(request),
+            Ok(None) => return self.unkeyed(request, handler),
             Err(problem) => return self.refusal(&problem),
         };
-        match self.begin(&keyed) {
+        match self.request(&keyed).same_thread().begin() {
             Ok(Begin::Lead(lead)) => {
-                request.extensions_mut().insert(Execution {
-                    key: keyed.key,
-                    fence: lead.fence(),
-                    attempt: lead.attempt(),
-                    checkpoint: lead.checkpoint().map(Into::into),
-                });
-                let response = self.first(handler(request));
-                // Whatever fails here, the client has its response.
-                let _ = self.settle(lead, &response);
+                request.extensions_mut().insert(Execution::of(&keyed.key, &lead));
+                let mut response = self.first(handler(request));
+                if let Err(error) = self.settle(lead, &response) {
+                    response.extensions_mut().insert(error);
+                }
                 response
             }
             Ok(Begin::Shared(kept) | Begin::Replayed(kept)) => self.replay(&kept),
             // Not by us: a table of the same keys that declines leaves nothing to answer with.
             Ok(Begin::Bypass) => self.refusal(&Problem::InProgress),
-            Err(error) => self.refusal(&Problem::of(&error)),
+            Err(error) => self.refused(&Problem::of(&error), error),
         }
     }
 
-    /// What a request is known by. `None`: it goes without.
+    /// Has a request executed that goes without a key.
+    fn unkeyed<B>(
+        &self,
+        mut request: Request<B>,
+        handler: impl FnOnce(Request<B>) -> Response<Vec<u8>>,
+    ) -> Response<Vec<u8>> {
+        let Some(execution) = self.unrecorded(&request) else { return handler(request) };
+        request.extensions_mut().insert(execution);
+        self.first(handler(request))
+    }
+
+    /// With keys disabled: what a handler finds that expects an execution.
+    fn unrecorded<B>(&self, request: &Request<B>) -> Option<Execution> {
+        if !self.rules.disabled {
+            return None;
+        }
+        let key = key::of(request.headers(), &self.rules);
+        match ((self.rules.require)(request.method(), request.uri()), key) {
+            (Requirement::Off, _) | (Requirement::Optional, Ok(None)) => None,
+            (_, key) => Some(Execution::unrecorded(key.ok().flatten())),
+        }
+    }
+
+    /// What a request is known by. `None`: it goes without a key, and so past the store.
     ///
     /// # Errors
     /// The problem to answer it with, by [`refusal`](Self::refusal).
     pub fn identify<B: AsRef<[u8]>>(&self, request: &Request<B>) -> Result<Option<Keyed>, Problem> {
         let requirement = (self.rules.require)(request.method(), request.uri());
-        if requirement == Requirement::Off {
+        if requirement == Requirement::Off || self.rules.disabled {
             return Ok(None);
         }
         let Some(key) = key::of(request.headers(), &self.rules)? else {
@@ -182,17 +204,13 @@ impl Idempotency {
         }))
     }
 
-    /// The table's request for a key: to begin by oneself, or to claim inside a transaction of one's own.
+    /// The table's request for a key, to begin by oneself.
     pub fn request<'t, 'r>(&'t self, keyed: &'r Keyed) -> idempotency::Request<'t, 'r> {
         self.table
             .request(&keyed.key)
             .scope(keyed.scope.as_bytes())
             .fingerprint(keyed.fingerprint.as_bytes())
             .timeout(self.rules.wait)
-    }
-
-    fn begin(&self, keyed: &Keyed) -> Result<Begin<'_>, Error> {
-        self.request(keyed).same_thread().begin()
     }
 
     /// Settles as the response says: see the table of the [module](self).
@@ -228,8 +246,8 @@ impl Idempotency {
         }
     }
 
-    /// A response as it is kept, without the headers that aren't: for
-    /// [`complete_in`](crate::idempotency::LeadIn::complete_in).
+    /// A response as it is kept, without the headers that aren't: for a lead that is settled otherwise than
+    /// by its status.
     pub fn keep(&self, response: &Response<Vec<u8>>) -> Kept {
         record::encode(response, |name| self.rules.strips(name))
     }
@@ -255,6 +273,12 @@ impl Idempotency {
     /// The response that tells a problem.
     pub fn refusal(&self, problem: &Problem) -> Response<Vec<u8>> {
         problem.render(&self.rules)
+    }
+
+    fn refused(&self, problem: &Problem, error: Error) -> Response<Vec<u8>> {
+        let mut response = self.refusal(problem);
+        response.extensions_mut().insert(error);
+        response
     }
 
     /// The scope that a caller's keys for this method and path have in the store: for operators.

@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind};
 /// | `RequestTooLarge` | 413 | `request-too-large` |
 /// | `Unavailable` | 503, `Retry-After` | `unavailable` |
 /// | `Overloaded` | 503, `Retry-After` | `overloaded` |
+/// | `CommitFailed` | 503, `Retry-After` | `commit-failed` |
 /// | `RecordCorrupt` | 500 | `record-corrupt` |
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -49,6 +50,8 @@ pub enum Problem {
     Unavailable,
     /// Too many requests are in progress. Nothing was executed.
     Overloaded,
+    /// The commit of its transaction failed, or the answer to it was lost.
+    CommitFailed,
     /// What was kept can't be read.
     RecordCorrupt,
 }
@@ -76,7 +79,7 @@ impl Problem {
             Self::RequestTooLarge { .. } => status(413),
             Self::KeyReused => status(422),
             Self::RecordCorrupt => status(500),
-            Self::Unavailable | Self::Overloaded => status(503),
+            Self::Unavailable | Self::Overloaded | Self::CommitFailed => status(503),
         }
     }
 
@@ -92,6 +95,7 @@ impl Problem {
             Self::RequestTooLarge { .. } => "request-too-large",
             Self::Unavailable => "unavailable",
             Self::Overloaded => "overloaded",
+            Self::CommitFailed => "commit-failed",
             Self::RecordCorrupt => "record-corrupt",
         }
     }
@@ -107,6 +111,7 @@ impl Problem {
             Self::RequestTooLarge { .. } => "The request is too large",
             Self::Unavailable => "Idempotency-Keys can't be looked up",
             Self::Overloaded => "Too many requests are in progress",
+            Self::CommitFailed => "Whether the request was executed isn't known yet",
             Self::RecordCorrupt => "What was kept of the request can't be read",
         }
     }
@@ -132,12 +137,15 @@ impl Problem {
             Self::Unavailable | Self::Overloaded => {
                 "Nothing was executed. Send it again later, with the same key.".into()
             }
+            Self::CommitFailed => {
+                "Its transaction didn't say that it had committed. Send it again, with the same key.".into()
+            }
             Self::RecordCorrupt => "It won't be executed again. The operator has to look.".into(),
         }
     }
 
     fn is_passing(&self) -> bool {
-        matches!(self, Self::InProgress | Self::Unavailable | Self::Overloaded)
+        matches!(self, Self::InProgress | Self::Unavailable | Self::Overloaded | Self::CommitFailed)
     }
 
     pub(super) fn render(&self, rules: &Rules) -> Response<Vec<u8>> {
@@ -204,6 +212,7 @@ mod tests {
             (too_large, 413, "request-too-large", false),
             (Problem::Unavailable, 503, "unavailable", true),
             (Problem::Overloaded, 503, "overloaded", true),
+            (Problem::CommitFailed, 503, "commit-failed", true),
             (Problem::RecordCorrupt, 500, "record-corrupt", false),
         ] {
             let told = problem.render(&rules);

@@ -66,6 +66,12 @@ impl<'t> Lead<'t> {
         self.shared.checkpoint(self.name, data)
     }
 
+    /// [`set_checkpoint`](Self::set_checkpoint) for whoever doesn't have the lead in hand.
+    #[cfg(feature = "http")]
+    pub(crate) fn checkpoints(&self) -> super::Checkpoints {
+        super::Checkpoints::of(self.shared, self.name)
+    }
+
     /// Makes the lease end `lease` from now, `Duration::MAX` for never.
     pub fn renew(&self, lease: Duration) -> Result<(), Error> {
         self.shared.renew(self.name, Some(lease))

@@ -2,12 +2,14 @@
 //!
 //! From the outside in: this file and `request`, `lead`, `builder` are the API; `shared` is what a
 //! table consists of; `attempt` is one caller's begin, `turn` the right to ask the store in it, `pending` a begin that nobody blocks on, `settle`
-//! what a lead can do, `transaction` all of that inside the
+//! what a lead can do, `checkpoints` the part of that which others may, `transaction` all of it inside the
 //! caller's own; `leads` is what this process leads, `upkeep` what happens to that by itself; `watch`
 //! is how it hears of other processes.
 
 mod attempt;
 mod builder;
+#[cfg(feature = "http")]
+mod checkpoints;
 mod lead;
 mod leads;
 #[cfg_attr(not(feature = "capi"), allow(dead_code))] // event queues are C's
@@ -25,6 +27,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use builder::Builder;
+#[cfg(feature = "http")]
+pub(crate) use checkpoints::Checkpoints;
 pub use lead::{Lead, Refused};
 pub use request::Request;
 pub use transaction::{BeginIn, LeadIn, RefusedIn, Uncommitted};

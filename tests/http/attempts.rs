@@ -1,17 +1,12 @@
 //! What the key remembers of attempts that came to nothing.
-use http::{Request, Response};
-use onceflight::IdempotencyTable;
-use onceflight::http::{Execution, Idempotency};
-use onceflight::store::MemoryStore;
+
 use std::sync::{Arc, Mutex};
 
-fn request(key: &str, body: &'static str) -> Request<&'static str> {
-    Request::post("/pay").header("idempotency-key", format!("\"{key}\"")).body(body).unwrap()
-}
+use onceflight::IdempotencyTable;
+use onceflight::http::Idempotency;
+use onceflight::store::MemoryStore;
 
-fn answer(status: u16) -> Response<Vec<u8>> {
-    Response::builder().status(status).body(b"x".to_vec()).unwrap()
-}
+use crate::support::{answer, execution, request};
 
 /// 500: it may have been executed. 503 of the attempt after it: that one wasn't. The third must know of the first.
 #[test]
@@ -21,7 +16,7 @@ fn a_lost_attempt_isnt_forgotten_by_one_that_did_nothing() {
     let attempts = Mutex::new(Vec::new());
     for status in [500, 503, 201] {
         idempotency.handle(request("k", "100 cents"), |request| {
-            attempts.lock().unwrap().push(request.extensions().get::<Execution>().unwrap().attempt);
+            attempts.lock().unwrap().push(execution(&request).attempt);
             answer(status)
         });
     }

@@ -10,6 +10,8 @@ use std::{env, fs, process, thread};
 
 use serde_json::{Value, json};
 
+use crate::programs::program;
+
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A pause that is over only with the server.
@@ -163,7 +165,7 @@ struct Reply {
 
 impl Server {
     fn start(db: &Path, pause_ms: &str) -> Self {
-        static PROGRAM: LazyLock<PathBuf> = LazyLock::new(program);
+        static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| program("payments"));
         let mut child = Command::new(&*PROGRAM)
             .args(["--listen", "127.0.0.1:0", "--pause-ms", pause_ms, "--db"])
             .arg(db)
@@ -226,19 +228,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Builds the example, which is nothing to do if `cargo test` has just done so: no old program is tested.
-fn program() -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", "payments", "--features", "http,sqlite"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
-    assert!(built.success(), "the example can't be built");
-    let deps = env::current_exe().expect("this program");
-    deps.ancestors().nth(2).expect("a profile's directory").join("examples/payments")
 }
 
 /// A path and what else curl is to do. `None`: it was cut off.

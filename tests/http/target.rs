@@ -1,10 +1,18 @@
 //! The server under test: `Idempotency` in front of a handler that asks the suite's origin.
 //!
-//! It is this program, started again by [`command`] with its options in `ONCEFLIGHT_TARGET`, as JSON. It
-//! says `listening on ADDR`, and ends with its standard input.
+//! A program, and to cargo an example, since those may use what tests use. Its options are in
+//! `ONCEFLIGHT_TARGET`, as JSON. It says `listening on ADDR`, and ends with its standard input.
+//!
+//! | a request's header | what the handler does |
+//! |-|-|
+//! | `x-leave: TEXT` | leaves it as a checkpoint before it asks the origin |
+//! | `x-leave-late: TEXT` | leaves it afterwards, and answers with `x-left: true`, or why not |
+
+#[path = "../../examples/payments/server.rs"]
+mod server;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +23,8 @@ use hyper::header::{HOST, HeaderName};
 use hyper::{Request, Response, StatusCode};
 use onceflight::http::{Execution, Idempotency, Keep, Requirement};
 use onceflight::store::{self, MemoryStore};
-use onceflight::{IdempotencyTable, OnLeaseExpired};
+use onceflight::{Error, IdempotencyTable, OnLeaseExpired};
 use serde::Deserialize;
-
-use crate::server;
 
 /// What the suite asks for; what it leaves out is as the library has it.
 #[allow(clippy::struct_excessive_bools)] // they are flags
@@ -33,6 +39,7 @@ struct Options {
     optional: bool,
     lenient: bool,
     hold: bool,
+    disabled: bool,
     docs: Option<String>,
     wait_ms: Option<u64>,
     retry_after_ms: Option<u64>,
@@ -50,16 +57,7 @@ struct Options {
     payload_field: Option<String>,
 }
 
-/// Starts it, up to its options.
-pub fn command() -> Vec<String> {
-    let program = env::current_exe().expect("this program").display().to_string();
-    let test = ["target::serve", "--exact", "--ignored", "--nocapture"].map(String::from);
-    [program].into_iter().chain(test).collect()
-}
-
-#[test]
-#[ignore = "the server under test, not a test"]
-fn serve() {
+fn main() {
     let options = env::var("ONCEFLIGHT_TARGET").expect("its options");
     let options: Options = serde_json::from_str(&options).expect("options");
     thread::spawn(|| {
@@ -69,8 +67,7 @@ fn serve() {
     let idempotency = idempotency(&options);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    // Not by `println`, which the test harness may hold back.
-    writeln!(io::stdout(), "\nlistening on {address}").expect("a pipe");
+    println!("listening on {address}");
     let served = server::serve(&listener, move |request| {
         idempotency.handle(request, |request| execute(&options.origin, &request))
     });
@@ -107,7 +104,7 @@ fn idempotency(options: &Options) -> Idempotency {
 }
 
 fn rules(options: &Options) -> onceflight::http::Builder {
-    let mut rules = Idempotency::builder().lenient_keys(options.lenient);
+    let mut rules = Idempotency::builder().lenient_keys(options.lenient).disabled(options.disabled);
     if options.created_then_ok {
         rules = rules.created_then_ok();
     }
@@ -148,7 +145,7 @@ fn rules(options: &Options) -> onceflight::http::Builder {
     rules
 }
 
-/// Has the origin execute it, which is told the execution's number and fence. An answer may say
+/// Has the origin execute it, which is told the execution's number, fence and checkpoint. An answer may say
 /// `x-then: panic`; an origin that doesn't answer is a 502.
 fn execute(origin: &str, request: &Request<Bytes>) -> Response<Vec<u8>> {
     let target = request.uri().path_and_query().expect("a path");
@@ -163,8 +160,13 @@ fn execute(origin: &str, request: &Request<Bytes>) -> Response<Vec<u8>> {
             .header("x-key", &execution.key)
             .header("onceflight-attempt", execution.attempt)
             .header("onceflight-fence", execution.fence);
+        if let Some(checkpoint) = &execution.checkpoint {
+            forward = forward.header("x-checkpoint", &**checkpoint);
+        }
     }
-    match ask(forward.body(request.body().to_vec()).expect("a request")) {
+    leave(request, "x-leave").transpose().expect("a checkpoint");
+    let asked = ask(forward.body(request.body().to_vec()).expect("a request"));
+    let mut response = match asked {
         Ok(response) => {
             assert!(response.headers().get("x-then").is_none(), "told to panic");
             response
@@ -174,7 +176,19 @@ fn execute(origin: &str, request: &Request<Bytes>) -> Response<Vec<u8>> {
             *response.status_mut() = StatusCode::BAD_GATEWAY;
             response
         }
+    };
+    if let Some(left) = leave(request, "x-leave-late") {
+        let left = left.map_or_else(|error| format!("{:?}", error.kind()), |()| "true".into());
+        response.headers_mut().insert("x-left", left.parse().expect("a word"));
     }
+    response
+}
+
+/// Leaves a checkpoint, if the request's header says so.
+fn leave(request: &Request<Bytes>, header: &str) -> Option<Result<(), Error>> {
+    let text = request.headers().get(header)?;
+    let execution = request.extensions().get::<Execution>().expect("a key");
+    Some(execution.set_checkpoint(text.as_bytes()))
 }
 
 fn is_hop(name: &HeaderName) -> bool {

@@ -16,8 +16,11 @@
 | strip | names of headers that aren't kept |
 | keep | by status: response, nothing, maybe (happened) |
 | payload_field | of a JSON body, the field that says what the payload is |
+| disabled | keys count for nothing; it says so on stderr |
 
 Beside them, what a server may lack: `fences` (its origin is told onceflight-attempt and onceflight-fence),
+`checkpoints` (its handler leaves what a request's x-leave or x-leave-late says, answers the latter with x-left,
+and tells its origin what it found as x-checkpoint),
 `panics` (a handler of its own, that dies when the origin answers with x-then: panic), `endless_lease`,
 `keep_alive` and `chunks` (of HTTP/1.1), `empty_query` (a handler sees whether there is one).
 """
@@ -60,7 +63,8 @@ class Proxy(Target):
     """`onceflight proxy`, by its flags. Its store_timeout_ms is always 5000."""
 
     lacks = frozenset(
-        "created_then_ok docs retry_after_ms max_request strip keep payload_field panics endless_lease".split()
+        "created_then_ok docs retry_after_ms max_request strip keep payload_field disabled"
+        " panics checkpoints endless_lease".split()
     )
 
     def told(self, options):

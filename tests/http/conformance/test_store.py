@@ -114,3 +114,17 @@ class Store(Case):
             if reply.status != 201:
                 self.problem(reply, 409, "response-not-kept")
         self.executed(1)
+
+    @needs("disabled")
+    def test_49_disabled_it_refuses_nothing_keeps_nothing_and_warns_once(self):
+        server = self.own_server(disabled=True)
+        usual = f'"{self.key}"'.encode()
+        for number, header in enumerate([usual, usual, b"no key", None, usual], 1):
+            self.told(self.post(header=header, at=server), body=b"execution %d" % number)
+        for done in self.origin.executions(self.path):
+            self.assertEqual(int(done.headers["onceflight-attempt"]), 1)
+        keys = [done.headers["x-key"] for done in self.origin.executions(self.path)]
+        self.assertEqual([keys[0], keys[1], keys[4]], [self.key] * 3)
+        if self.store.can_be_written:
+            self.assertNotIn(self.key.encode(), self.store.contents())
+        self.assertEqual(server.said().count("Idempotency-Keys are disabled"), 1, server.said())
