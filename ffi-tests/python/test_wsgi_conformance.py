@@ -9,26 +9,27 @@ import wsgi_servers
 from capi import LIBRARY, PATIENCE, ROOT
 
 SUITE = ROOT / "tests" / "http" / "conformance"
-TARGET = Path(__file__).with_name("wsgi_target.py")
 # Not how a server reads requests: that is the server's.
 CASES = ("test_keys", "test_progress", "test_checkpoints", "test_outcomes", "test_store")
 
 
-def tearDownModule():
-    wsgi_servers.remove()
-
-
 @unittest.skipUnless(SUITE.exists(), "the suite isn't in this tree")
-class Conformance(unittest.TestCase):
-    def passes(self, python, server, *lacks):
-        """What raises is a 500, said by the server. And nobody tells WSGI of a query that is empty."""
+class Suite:
+    target = None  # the server's file
+
+    def passes(self, python, server, *lacks, store="sqlite:"):
+        """What raises is a 500, said by the server. And nobody tells a query that is empty."""
         lacks = ",".join(["panics", "empty_query", *lacks])
         done = subprocess.run(
-            [sys.executable, str(SUITE), "--lacks", lacks, *CASES, "--", python, str(TARGET), server],
+            [sys.executable, str(SUITE), "--store", store, "--lacks", lacks, *CASES, "--", python, str(self.target), server],
             env=dict(wsgi_servers.os.environ, ONCEFLIGHT_LIBRARY=LIBRARY), timeout=4 * PATIENCE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stdout)
+
+
+class Conformance(Suite, unittest.TestCase):
+    target = Path(__file__).with_name("wsgi_target.py")
 
     def test_the_standard_librarys_server(self):
         self.passes(sys.executable, "wsgiref", "keep_alive", "chunks")

@@ -12,12 +12,9 @@ from pathlib import Path
 import wsgi_servers
 from stores import PATIENCE, SERVERS, Thread
 from support import until
+from wsgi_servers import gunicorn, waitress
 
 COUNT = 16  # requests at once
-
-
-def tearDownModule():
-    wsgi_servers.remove()
 
 
 class Reply:
@@ -38,12 +35,12 @@ class Served:
     @classmethod
     def setUpClass(cls):
         if wsgi_servers.python() is None:
-            raise unittest.SkipTest("no Flask, Django, gunicorn or waitress")
+            raise unittest.SkipTest("no frameworks and servers")
         cls.directory = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.directory.cleanup)
         cls.log = Path(cls.directory.name, "log")
         url = cls.url or f"sqlite:{cls.directory.name}/records.db"
-        cls.server = wsgi_servers.Server(cls.arguments, cls.framework, url, cls.log)
+        cls.server = wsgi_servers.Server(cls.command, url, cls.log)
         cls.addClassCleanup(cls.server.close)
 
     def setUp(self):
@@ -115,21 +112,27 @@ class Workers(Served):
         self.assertTrue(self.ask(body=b"hang").replayed)
 
 
-WAYS = {
-    "FlaskUnderGunicorn": ("flask", ["--workers", "2"], Workers),
-    "FlaskUnderGunicornPreloaded": ("flask", ["--workers", "2", "--preload"], Workers),
-    "DjangoUnderGunicorn": ("django", ["--workers", "2"], Workers),
-    "DjangoUnderGunicornThreads": ("django", ["--workers", "2", "--threads", "8"], Workers),
-    "FlaskUnderWaitress": ("flask", ["waitress"], Served),
-    "DjangoUnderWaitress": ("django", ["waitress"], Served),
-}
 STORES = {"Sqlite": None, **{name: url for name, url in SERVERS.items() if name == "Postgres"}}
 
-for way, (framework, arguments, base) in WAYS.items():
-    for store, url in STORES.items():
-        name = f"{way}Over{store}"
-        parts = {"framework": framework, "arguments": arguments, "url": url, "__module__": __name__}
-        globals()[name] = type(name, (base, unittest.TestCase), parts)
+
+def over_stores(ways, module):
+    """A class of tests for each way to be served, over each store."""
+    for way, (command, base) in ways.items():
+        for store, url in STORES.items():
+            name = f"{way}Over{store}"
+            parts = {"command": command, "url": url, "__module__": module["__name__"]}
+            module[name] = type(name, (base, unittest.TestCase), parts)
+
+
+WAYS = {
+    "FlaskUnderGunicorn": (gunicorn("flask", "--workers", "2"), Workers),
+    "FlaskUnderGunicornPreloaded": (gunicorn("flask", "--workers", "2", "--preload"), Workers),
+    "DjangoUnderGunicorn": (gunicorn("django", "--workers", "2"), Workers),
+    "DjangoUnderGunicornThreads": (gunicorn("django", "--workers", "2", "--threads", "8"), Workers),
+    "FlaskUnderWaitress": (waitress("flask"), Served),
+    "DjangoUnderWaitress": (waitress("django"), Served),
+}
+over_stores(WAYS, globals())
 
 
 if __name__ == "__main__":

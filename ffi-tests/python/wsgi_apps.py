@@ -15,12 +15,20 @@ from onceflight.wsgi import EXECUTION, Idempotency
 
 def execute(environ, body):
     """Says how often it was executed."""
-    log = os.environ["ONCEFLIGHT_TEST_LOG"]
-    with open(log, "a") as file:
-        file.write(f"{os.getpid()} {environ[EXECUTION].attempt}\n")
-    if body == b"hang" and environ[EXECUTION].attempt == 1:
+    if begins(environ[EXECUTION], body):
         threading.Event().wait()
-    with open(log) as file:
+    return executed()
+
+
+def begins(execution, body):
+    """Whether it is to hang."""
+    with open(os.environ["ONCEFLIGHT_TEST_LOG"], "a") as file:
+        file.write(f"{os.getpid()} {execution.attempt}\n")
+    return body == b"hang" and execution.attempt == 1
+
+
+def executed():
+    with open(os.environ["ONCEFLIGHT_TEST_LOG"]) as file:
         return f"execution {len(file.readlines())}".encode()
 
 

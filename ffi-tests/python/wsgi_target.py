@@ -23,7 +23,7 @@ HOPS = {"connection", "content-length", "transfer-encoding", "expect", "host"}
 KEEPS = {"response": Keep.RESPONSE, "nothing": Keep.NOTHING_HAPPENED, "maybe": Keep.MAY_HAVE_HAPPENED}
 
 
-def idempotency(told, app):
+def idempotency(middleware, told, app):
     seconds = {
         name: told[option] / 1000
         for option, name in [
@@ -57,8 +57,8 @@ def idempotency(told, app):
         keeps = {int(status): KEEPS[keep] for status, keep in told["keep"].items()}
         options["keep"] = lambda status: keeps.get(status, Keep.usual(status))
     if told.get("payload_field"):
-        options["payload"] = lambda environ, body: json.dumps(json.loads(body)[told["payload_field"]])
-    make = Idempotency.created_then_ok if told.get("created_then_ok") else Idempotency
+        options["payload"] = lambda asked, body: json.dumps(json.loads(body)[told["payload_field"]])
+    make = middleware.created_then_ok if told.get("created_then_ok") else middleware
     return make(app, told["store"], **options)
 
 
@@ -69,28 +69,34 @@ class Forward:
         self.origin = urlsplit(origin).netloc
 
     def __call__(self, environ, start_response):
-        if "HTTP_X_LEAVE" in environ:
-            environ[EXECUTION].set_checkpoint(environ["HTTP_X_LEAVE"].encode())
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        status, told, content = self.ask(
+            environ.get(EXECUTION), environ["REQUEST_METHOD"], target(environ), dict(headers(environ)), body
+        )
+        start_response(f"{status} Said", told)
+        return [content[:1], content[1:]]  # as streams come: in pieces
+
+    def ask(self, execution, method, target, headers, body):
+        """The origin's status, headers and body."""
+        if "x-leave" in headers:
+            execution.set_checkpoint(headers["x-leave"])
         connection = http.client.HTTPConnection(self.origin)
         try:
-            connection.putrequest(environ["REQUEST_METHOD"], target(environ), skip_host=False)
-            for name, value in headers(environ):
+            connection.putrequest(method, target)
+            for name, value in [*headers.items(), *known(execution)]:
                 connection.putheader(name, value)
-            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             connection.putheader("content-length", str(len(body)))
             connection.endheaders(body)
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            start_response("502 Bad Gateway", [("Content-Type", "text/plain")])
-            return [f"{error!r}\n".encode()]
+            return 502, [("Content-Type", "text/plain")], f"{error!r}\n".encode()
         finally:
             connection.close()
         told = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOPS]
-        if "HTTP_X_LEAVE_LATE" in environ:
-            told.append(("x-left", leave(environ[EXECUTION], environ["HTTP_X_LEAVE_LATE"].encode())))
-        start_response(f"{answer.status} Said", told)
-        return [content[:1], content[1:]]  # as streams come: in pieces
+        if "x-leave-late" in headers:
+            told.append(("x-left", leave(execution, headers["x-leave-late"])))
+        return answer.status, told, content
 
 
 def leave(execution, checkpoint):
@@ -111,7 +117,10 @@ def headers(environ):
         header = name[len("HTTP_") :].replace("_", "-").lower()
         if name.startswith("HTTP_") and header not in HOPS:
             yield header, value.encode("latin-1")
-    execution = environ.get(EXECUTION)
+
+
+def known(execution):
+    """What the origin is told of an execution; nothing of a request without a key."""
     if execution is not None:
         yield "x-key", execution.key
         yield "onceflight-attempt", str(execution.attempt)
@@ -145,11 +154,16 @@ def by_waitress(app):
     server.run()
 
 
-def main():
-    told = json.loads(os.environ["ONCEFLIGHT_TARGET"])
+def options():
+    """What the suite wants; and its end is this process's."""
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
+    return json.loads(os.environ["ONCEFLIGHT_TARGET"])
+
+
+def main():
+    told = options()
     serve = {"wsgiref": by_wsgiref, "waitress": by_waitress}[(sys.argv[1:] or ["wsgiref"])[0]]
-    serve(idempotency(told, Forward(told["origin"])))
+    serve(idempotency(Idempotency, told, Forward(told["origin"])))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from http.client import responses
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
+from ._http_middleware import Answer
 from ._http_record import Headers
 
 Environ = Dict[str, Any]
@@ -13,30 +14,14 @@ StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
-class Whole(NamedTuple):
-    status: str
-    headers: Headers
-    body: bytes
-
-    @property
-    def code(self) -> int:
-        return int(self.status[:3])
-
-    def send(self, environ: Environ, start_response: StartResponse) -> List[bytes]:
-        is_head = environ["REQUEST_METHOD"] == "HEAD"
-        headers = self.headers
-        bodiless = is_head or self.code < 200 or self.code in (204, 304)
-        if not bodiless and all(name.lower() != "content-length" for name, _ in headers):
-            headers = [*headers, ("Content-Length", str(len(self.body)))]
-        start_response(self.status, headers)
-        return [] if is_head else [self.body]
+def tell(answer: Answer, environ: Environ, start_response: StartResponse) -> List[bytes]:
+    answer = answer.framed(environ["REQUEST_METHOD"])
+    reason = answer.reason or responses.get(answer.code, "Unknown")
+    start_response(f"{answer.code} {reason}", answer.headers)
+    return [answer.body]
 
 
-def status_line(code: int) -> str:
-    return f"{code} {responses.get(code, 'Unknown')}"
-
-
-def collect(app: App, environ: Environ) -> Whole:
+def collect(app: App, environ: Environ) -> Answer:
     """Calls an application, and closes what it returned."""
     collector = Collector()
     pieces = app(environ, collector.start_response)
@@ -75,8 +60,9 @@ class Collector:
         self._started()
         self._body.write(piece)
 
-    def whole(self) -> Whole:
-        return Whole(*self._started(), self._body.getvalue())
+    def whole(self) -> Answer:
+        status, headers = self._started()
+        return Answer(int(status[:3]), headers, self._body.getvalue(), status[4:])
 
     def _started(self) -> Tuple[str, Headers]:
         if self._head is None:

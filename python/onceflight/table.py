@@ -340,12 +340,16 @@ class Table:
 
     def _wait(self, request: _native.Request, grant: Grant) -> int:
         """Waits where a probe found that there is something to wait for."""
-        with self._probes_lock:
-            self._probes += 1  # nobody's timeout: stats takes it off again
+        self._probed()
         if grant.place is None:
             return self._block(request, grant)
         with _edges.waiting(grant.place, request.timeout_ms == FOREVER):
             return self._block(request, grant)
+
+    def _probed(self) -> None:
+        """The last timeout was nobody's: stats takes it off again."""
+        with self._probes_lock:
+            self._probes += 1
 
     def _block(self, request: _native.Request, grant: Grant) -> int:
         pointer = self._core.pointer
