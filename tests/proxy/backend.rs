@@ -140,19 +140,6 @@ fn a_response_that_could_be_read_two_ways_is_502() {
 }
 
 #[test]
-fn hints_before_the_response_are_passed_over() {
-    let url = scripted(|_, mut stream| {
-        read_head(&mut stream);
-        let hints = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-        write!(stream, "{hints}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
-    });
-    let proxy = Proxy::start(&["--backend", &url]);
-    let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    let said = Client::of(&proxy).say(request).rest();
-    assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.ends_with("\r\n\r\nok"), "{said}");
-}
-
-#[test]
 fn a_response_without_a_body_tells_the_length_that_it_was_given() {
     let url = scripted(|_, mut stream| {
         for status in ["200 OK", "304 Not Modified"] {

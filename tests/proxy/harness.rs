@@ -202,7 +202,8 @@ impl Proxy {
         }
     }
 
-    fn step(&self) -> String {
+    /// The next step of whichever request.
+    pub fn step(&self) -> String {
         loop {
             let line = self.stderr.recv_timeout(LIMIT).expect("another step on stderr");
             if let Some(step) = line.strip_prefix("DEBUG: ") {

@@ -12,13 +12,17 @@ use crate::harness::{Backend, Proxy, Reply, Scratch, all, ask, crowd, read_head,
 use crate::raw::Client;
 use crate::server::text;
 
+/// What clients call the backend.
+pub const HOST: &str = "shop.example";
+
 /// A POST with that key, which is quoted here.
 pub fn pay(url: &str, key: &str, body: &str) -> Reply {
     ask(order(url, key).body(body.to_owned()).unwrap())
 }
 
+/// Whichever proxy is asked, the host is the one that clients know.
 fn order(url: &str, key: &str) -> hyper::http::request::Builder {
-    Request::post(url).header("idempotency-key", format!("\"{key}\""))
+    Request::post(url).header("host", HOST).header("idempotency-key", format!("\"{key}\""))
 }
 
 /// Says which execution it was: its number, its attempt, what was sent.
@@ -32,7 +36,7 @@ fn counting() -> Backend {
 }
 
 /// The last part of a problem's type.
-fn problem(reply: &Reply) -> String {
+pub fn problem(reply: &Reply) -> String {
     assert_eq!(reply.header("content-type"), "application/problem+json");
     let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(body["status"], reply.status);
@@ -127,6 +131,47 @@ fn the_same_key_of_another_caller_or_route_is_another() {
     assert_eq!(as_(&orders, "x-tenant", "ada"), "led");
     assert_eq!(as_(&orders, "x-tenant", "bob"), "led");
     assert_eq!(as_(&orders, "x-tenant", "bob"), "replayed");
+}
+
+#[test]
+fn the_same_key_at_another_host_is_another() {
+    let backend = Backend::start(|nth, request| {
+        let host = request.headers()["host"].to_str().unwrap();
+        text(StatusCode::CREATED, format!("{nth}: {host}"))
+    });
+    let proxy = Proxy::before(&backend, &[]);
+    let at = |proxy: &Proxy, host: &str| {
+        let mut client = Client::of(proxy);
+        let lines = "idempotency-key: \"1\"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        client.say(format!("POST / HTTP/1.1\r\nhost: {host}\r\n{lines}")).rest()
+    };
+    for (host, answer) in [
+        ("a.example", "1: a.example\n"),
+        ("b.example", "2: b.example\n"),
+        ("a.example:8080", "3: a.example:8080\n"),
+        ("a.example", "1: a.example\n"),
+        // Another way to write the same.
+        ("A.Example:80", "1: a.example\n"),
+    ] {
+        let said = at(&proxy, host);
+        assert!(said.ends_with(answer), "{host}: {said}");
+    }
+    // A URL as target says the host, whatever Host says; without any it is the backend's own.
+    let say = |request: String| Client::of(&proxy).say(request).rest();
+    let key = "idempotency-key: \"1\"\r\nconnection: close\r\n\r\n";
+    let said = say(format!("POST http://b.example/ HTTP/1.1\r\nhost: a.example\r\n{key}"));
+    assert!(said.ends_with("2: b.example\n"), "{said}");
+    let said = say(format!("POST / HTTP/1.0\r\n{key}"));
+    assert!(said.contains("\r\n\r\n4: 127.0.0.1:"), "{said}");
+    let authority = said.trim_end().rsplit("4: ").next().unwrap();
+    assert!(at(&proxy, authority).ends_with(&format!("4: {authority}\n")));
+
+    // If they are names of one server, it is one key.
+    let proxy = Proxy::before(&backend, &["--one-host"]);
+    for host in ["a.example", "b.example"] {
+        assert!(at(&proxy, host).ends_with("5: a.example\n"));
+    }
+    assert_eq!(backend.seen(), 5);
 }
 
 #[test]
@@ -297,9 +342,9 @@ fn a_retry_gets_the_response_that_the_first_client_did_not_wait_for() {
     backend.hold();
     let proxy = Proxy::before(&backend, &[]);
     let mut leaver = Client::of(&proxy);
-    leaver.say(
-        "POST / HTTP/1.1\r\nhost: x\r\nidempotency-key: \"1\"\r\ncontent-length: 3\r\n\r\ntea",
-    );
+    leaver.say(format!(
+        "POST / HTTP/1.1\r\nhost: {HOST}\r\nidempotency-key: \"1\"\r\ncontent-length: 3\r\n\r\ntea",
+    ));
     backend.wait_for(1);
     drop(leaver);
     backend.release();
@@ -317,7 +362,8 @@ fn keys_outlive_the_proxy_in_a_store() {
     assert_eq!(pay(&first.url("/"), "1", "tea").body, b"1: attempt 1, tea\n");
     // One that is killed in the midst of an execution leaves it to whoever asks next.
     backend.hold();
-    Client::of(&first).say("POST / HTTP/1.1\r\nhost: x\r\nidempotency-key: \"2\"\r\n\r\n");
+    Client::of(&first)
+        .say(format!("POST / HTTP/1.1\r\nhost: {HOST}\r\nidempotency-key: \"2\"\r\n\r\n"));
     backend.wait_for(2);
     first.kill();
     backend.release();

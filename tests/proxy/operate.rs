@@ -3,7 +3,7 @@
 use hyper::{Request, StatusCode};
 
 use crate::harness::{Backend, Proxy, Scratch, ask, command, run};
-use crate::keyed::pay;
+use crate::keyed::{HOST, pay};
 use crate::server::text;
 
 /// Runs a command over that store: its exit code, and what it says.
@@ -21,9 +21,11 @@ fn a_key_is_found_by_who_asked_for_what_shown_and_evicted() {
     let proxy = Proxy::before(&backend, &["--store", &store]);
     pay(&proxy.url("/orders?now"), "k-1", "tea");
     let ada = Request::put(proxy.url("/orders")).header("idempotency-key", "\"k-2\"");
+    let ada = ada.header("host", HOST);
     ask(ada.header("authorization", "Bearer ada").body("").unwrap());
 
-    let first = ["--path", "/orders", "--key", "k-1"];
+    let orders = format!("http://{HOST}/orders");
+    let first = ["--url", &orders, "--key", "k-1"];
     let (code, said) = operate("inspect", &store, &first);
     assert_eq!(code, Some(0), "{said}");
     for line in
@@ -36,18 +38,32 @@ fn a_key_is_found_by_who_asked_for_what_shown_and_evicted() {
         said.starts_with("HTTP/1.1 201 Created\r\n") && said.ends_with("\r\n\r\norder 1\n"),
         "{said}"
     );
-    let second = ["--method", "PUT", "--path", "/orders", "--principal", "Bearer ada"];
+    let second = ["--method", "PUT", "--url", &orders, "--principal", "Bearer ada"];
     assert_eq!(operate("inspect", &store, &second), (Some(0), "k-2\tcompleted\n".into()));
 
-    for (verb, nobody) in
-        [("inspect", &second[..4]), ("evict", &["--path", "/other", "--key", "k-1"])]
-    {
+    for (verb, nobody) in [
+        ("inspect", &second[..4]),
+        ("inspect", &["--path", "/orders", "--key", "k-1"]),
+        ("inspect", &["--url", "http://other.example/orders", "--key", "k-1"]),
+        ("evict", &["--url", &format!("http://{HOST}/other"), "--key", "k-1"]),
+    ] {
         let (code, said) = operate(verb, &store, nobody);
         assert_eq!((code, said.as_str()), (Some(1), "there is no such record\n"));
     }
     assert_eq!(pay(&proxy.url("/orders?now"), "k-1", "tea").role(), "replayed");
     assert_eq!(operate("evict", &store, &first), (Some(0), "evicted\n".into()));
     assert_eq!(pay(&proxy.url("/orders?now"), "k-1", "tea").body, b"order 3\n");
+}
+
+#[test]
+fn where_hosts_do_not_count_a_path_is_enough() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let backend = Backend::start(|_, _| text(StatusCode::OK, ""));
+    let proxy = Proxy::before(&backend, &["--store", &store, "--one-host"]);
+    pay(&proxy.url("/"), "1", "");
+    let (_, said) = operate("inspect", &store, &["--path", "/"]);
+    assert_eq!(said, "1\tcompleted\n");
 }
 
 #[test]
@@ -63,12 +79,13 @@ fn an_execution_that_goes_on_and_one_that_was_lost_are_told_apart() {
     let url = proxy.url("/");
     let client = std::thread::spawn(move || pay(&url, "1", ""));
     backend.wait_for(1);
-    let (_, said) = operate("inspect", &store, &["--path", "/"]);
+    let root = format!("http://{HOST}/");
+    let (_, said) = operate("inspect", &store, &["--url", &root]);
     assert!(said.starts_with("1\tin progress, "), "{said}");
     backend.release();
     assert_eq!(client.join().unwrap().status, 200);
     assert_eq!(pay(&proxy.url("/"), "2", "").status, 502);
-    let (_, said) = operate("inspect", &store, &["--path", "/", "--key", "2"]);
+    let (_, said) = operate("inspect", &store, &["--url", &root, "--key", "2"]);
     assert!(said.contains("state        lost: it may have been executed\n"), "{said}");
 }
 
@@ -95,7 +112,8 @@ fn a_secret_hides_callers_and_is_needed_to_find_them() {
     let secret = ("ONCEFLIGHT_SECRET", "00112233445566778899aabbccddeeff");
     let proxy = Proxy::with(Some(secret), &backend, &["--store", &store]);
     pay(&proxy.url("/"), "1", "");
-    let flags = ["inspect", "--store", &store, "--path", "/", "--key", "1"];
+    let root = format!("http://{HOST}/");
+    let flags = ["inspect", "--store", &store, "--url", &root, "--key", "1"];
     assert_eq!(run(&flags).status.code(), Some(1));
     assert_eq!(command(&flags).env(secret.0, secret.1).output().unwrap().status.code(), Some(0));
     let short = command(&flags).env(secret.0, "0011").output().unwrap();
@@ -108,7 +126,7 @@ fn what_is_missing_is_said() {
     let store = scratch.store();
     for (verb, flags, missing) in [
         ("inspect", &["--path", "/"][..], "--store URL is missing"),
-        ("inspect", &["--store", &store], "--path or --scope is missing"),
+        ("inspect", &["--store", &store], "--url, --path or --scope is missing"),
         ("evict", &["--store", &store, "--path", "/"], "--key is missing"),
         ("evict", &["--path", "no path"], "no path"),
         ("purge", &["--max", "some"], "some"),

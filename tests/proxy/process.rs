@@ -149,6 +149,8 @@ fn a_wrong_command_line_is_explained() {
         (&["proxy", "--lease", "0s"], "--lease: a lease of 0"),
         (&["proxy", "--store", "nowhere:"], "the URL is none of sqlite:PATH"),
         (&["proxy", "--max-connections", "0"], "limits of 0"),
+        (&["proxy", "--max-body-memory", "1000"], "--max-body-memory: it has to be twice"),
+        (&["proxy", "--max-body", "1000000000"], "--max-body-memory: it has to be twice"),
         (&["proxy", "extra"], "extra"),
         (&["nonsense"], "there is no command nonsense"),
         (&[], "which command?"),

@@ -6,14 +6,18 @@
 //! | `proxy/` | the command `proxy`, from its flags to its end |
 //! | `operate/` | `inspect`, `evict`, `purge`: looking into a store |
 //! | `server.rs`, `connections.rs` | an HTTP server with a thread a connection |
+//! | `budget.rs` | memory for bodies |
+//! | `scope.rs` | whose keys they are |
 //! | `wire/` | HTTP/1.1 on blocking sockets |
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod command;
 mod connections;
 mod operate;
 mod proxy;
+mod scope;
 mod server;
 mod wire;
 

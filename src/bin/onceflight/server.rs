@@ -6,7 +6,8 @@
 //! | busy | its request is answered; stopping waits for it, and it is the last one |
 //!
 //! A request that comes too slowly is answered 408, one that is too long 413 or 431, one that isn't HTTP
-//! 400; the connection is closed then, since where the next request begins can't be told.
+//! 400; the connection is closed then, since where the next request begins can't be told. One that there is no
+//! memory for comes to the handler without its body, and its connection is closed, too.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,19 +18,24 @@ use std::time::{Duration, Instant};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{Method, Request, Response, StatusCode, Version};
 
+use crate::budget::Budget;
 use crate::connections::{Connections, Place};
-use crate::wire::{self, Asker, Content, Fault, Socket, text};
+use crate::wire::{self, Asker, Content, Fault, Interim, Socket, text};
 
 /// What a server allows.
-#[derive(Clone, Copy)]
 pub struct Limits {
     /// Connections at once; more wait to be accepted.
     pub connections: usize,
     /// Of a request, in bytes.
     pub body: usize,
+    /// For the bodies of all requests.
+    pub memory: Arc<Budget>,
     /// A client may be silent for so long, and may take as long for a head, and ten times that for a body.
     pub patience: Duration,
 }
+
+/// A request, whole: its body, or none if there was no room for it.
+pub type Arrived = Request<Option<Vec<u8>>>;
 
 /// Accepts until it is told to stop. Dropping it changes nothing.
 pub struct Server {
@@ -42,13 +48,13 @@ impl Server {
     /// Serves `handler` on a thread a connection.
     pub fn start<H>(listener: TcpListener, limits: Limits, handler: H) -> io::Result<Self>
     where
-        H: Fn(Request<Vec<u8>>) -> Response<Content> + Send + Sync + 'static,
+        H: Fn(Arrived, &Interim<'_>) -> Response<Content> + Send + Sync + 'static,
     {
         let address = listener.local_addr()?;
         let connections = Arc::new(Connections::new(limits.connections));
         let acceptor = thread::Builder::new().name("accept".into()).spawn({
             let connections = Arc::clone(&connections);
-            move || accept(&listener, limits, &connections, &Arc::new(handler))
+            move || accept(&listener, &Arc::new(limits), &connections, &Arc::new(handler))
         })?;
         Ok(Self { address, connections, acceptor })
     }
@@ -73,9 +79,13 @@ impl Server {
     }
 }
 
-fn accept<H>(listener: &TcpListener, limits: Limits, open: &Arc<Connections>, handler: &Arc<H>)
-where
-    H: Fn(Request<Vec<u8>>) -> Response<Content> + Send + Sync + 'static,
+fn accept<H>(
+    listener: &TcpListener,
+    limits: &Arc<Limits>,
+    open: &Arc<Connections>,
+    handler: &Arc<H>,
+) where
+    H: Fn(Arrived, &Interim<'_>) -> Response<Content> + Send + Sync + 'static,
 {
     loop {
         let stream = match listener.accept() {
@@ -88,9 +98,9 @@ where
             }
         };
         let Some(place) = Connections::enter(open, &stream) else { return };
-        let handler = Arc::clone(handler);
+        let (limits, handler) = (Arc::clone(limits), Arc::clone(handler));
         let thread = thread::Builder::new().name("connection".into());
-        if let Err(error) = thread.spawn(move || converse(stream, limits, &place, &*handler)) {
+        if let Err(error) = thread.spawn(move || converse(stream, &limits, &place, &*handler)) {
             log::warn!("no thread for a connection: {error}");
         }
     }
@@ -98,9 +108,9 @@ where
 
 /// One connection, from its first request to its end. An error ends it, and says nothing of the server: a
 /// client left in the midst of a message, or was silent for too long.
-fn converse<H>(stream: Arc<TcpStream>, limits: Limits, place: &Place, handler: &H)
+fn converse<H>(stream: Arc<TcpStream>, limits: &Limits, place: &Place, handler: &H)
 where
-    H: Fn(Request<Vec<u8>>) -> Response<Content>,
+    H: Fn(Arrived, &Interim<'_>) -> Response<Content>,
 {
     let Ok(mut socket) = Socket::new(stream, limits.patience) else { return };
     loop {
@@ -111,9 +121,10 @@ where
         place.set_busy(true);
         let answered = match receive(&mut socket, limits) {
             Ok((request, mut asker)) => {
-                let response = handler(request);
+                let interim = Interim::to(&socket, asker.version);
+                let response = handler(request, &interim);
                 asker.keep_alive &= !place.is_stopping();
-                wire::respond(&socket, &asker, response)
+                interim.finish().and_then(|()| wire::respond(&socket, &asker, response))
             }
             Err(fault) => refuse(&socket, &fault),
         };
@@ -126,12 +137,12 @@ where
 }
 
 /// One request, all of it.
-fn receive(socket: &mut Socket, limits: Limits) -> Result<(Request<Vec<u8>>, Asker), Fault> {
+fn receive(socket: &mut Socket, limits: &Limits) -> Result<(Arrived, Asker), Fault> {
     socket.set_deadline(Some(Instant::now() + limits.patience));
     let wire::Received { head, mut body, keep_alive } = wire::request(socket)?;
-    let asker = Asker { method: head.method().clone(), version: head.version(), keep_alive };
+    let mut asker = Asker { method: head.method().clone(), version: head.version(), keep_alive };
     socket.set_deadline(Some(Instant::now() + limits.patience * 10));
-    let mut bytes = Vec::new();
+    let (mut bytes, mut room) = (Vec::new(), limits.memory.room());
     // Who asks before sending is told to go on, unless it is told beforehand that it is too much.
     let fits = body.announced().is_none_or(|len| len <= limits.body as u64);
     let asks = head
@@ -141,8 +152,12 @@ fn receive(socket: &mut Socket, limits: Limits) -> Result<(Request<Vec<u8>>, Ask
     if asks && fits && !body.is_done() && head.version() == Version::HTTP_11 {
         socket.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
-    body.read_whole(socket, limits.body, &mut bytes)?;
-    let mut request = head.map(|()| bytes);
+    let fits = body.read_whole(socket, limits.body, &mut bytes, &mut room)?;
+    asker.keep_alive &= fits;
+    let mut request = head.map(|()| fits.then_some(bytes));
+    if fits {
+        room.stay_with(request.extensions_mut());
+    }
     for framing in [EXPECT, CONTENT_LENGTH] {
         request.headers_mut().remove(framing);
     }

@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from client import Reply
 from origin import PATIENCE, Answer, Origin
 
+# What clients call the service, whichever of its servers they get to.
+HOST = "service.example"
+
 __all__ = ["Answer", "Case", "PATIENCE", "World", "needs"]
 
 
@@ -84,6 +87,8 @@ class Case(unittest.TestCase):
         """Sends a request with this key in quotes, or with this very header."""
         header = f'"{key}"' if key is not None else header
         headers = [*headers, *([("Idempotency-Key", header)] if header is not None else [])]
+        if not any(name.lower() == "host" for name, _ in headers):
+            headers.insert(0, ("Host", HOST))
         at = at or self.server()
         return self.world.send(at.address, method, path or self.path, headers, body)
 
@@ -95,7 +100,7 @@ class Case(unittest.TestCase):
 
     def head(self):
         """How a POST with this case's key begins, byte by byte; a length is still to be said."""
-        lines = f'POST {self.path} HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: "{self.key}"\r\n'
+        lines = f'POST {self.path} HTTP/1.1\r\nHost: {HOST}\r\nIdempotency-Key: "{self.key}"\r\n'
         return lines.encode()
 
     def later(self, call, *arguments, **more):

@@ -41,7 +41,7 @@ class Gone(Exception):
 def by_http_client(address, method, path, headers, body):
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)
     try:
-        connection.putrequest(method, path, skip_accept_encoding=True)
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in headers:
             connection.putheader(name, value)
         connection.putheader("content-length", str(len(body)))

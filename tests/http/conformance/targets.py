@@ -22,7 +22,8 @@ Beside them, what a server may lack: `fences` (its origin is told onceflight-att
 `checkpoints` (its handler leaves what a request's x-leave or x-leave-late says, answers the latter with x-left,
 and tells its origin what it found as x-checkpoint),
 `panics` (a handler of its own, that dies when the origin answers with x-then: panic), `endless_lease`,
-`keep_alive` and `chunks` (of HTTP/1.1), `empty_query` (a handler sees whether there is one).
+`keep_alive` and `chunks` (of HTTP/1.1), `empty_query` (a handler sees whether there is one), `hosts` (another
+host has other keys).
 """
 
 import json
@@ -54,6 +55,8 @@ class Target:
 class Core(Target):
     """Options are JSON in ONCEFLIGHT_TARGET. Anything that follows this convention is a target: say
     `listening on ADDR` on a line of stdout, and end when stdin does."""
+
+    lacks = frozenset(["hosts"])
 
     def told(self, options):
         return self.command, {"ONCEFLIGHT_TARGET": json.dumps(options)}

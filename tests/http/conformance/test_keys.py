@@ -190,6 +190,18 @@ class Keys(Case):
         self.replays(as_("bob"), bob)
         self.executed(3)
 
+    @needs("hosts")
+    def test_09_another_host_has_other_keys(self):
+        def at(host):
+            return self.post(headers=[("Host", host)])
+
+        shop, bank = at("shop.example"), at("bank.example")
+        self.told(shop, body=b"execution 1")
+        self.told(bank, body=b"execution 2")
+        self.replays(at("Shop.Example"), shop)
+        self.replays(at("bank.example"), bank)
+        self.executed(2)
+
     def test_10_another_payload_is_refused(self):
         first = self.post(body=b"100")
         self.problem(self.post(body=b"999"), 422, "key-reused")

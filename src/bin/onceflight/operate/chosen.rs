@@ -10,6 +10,7 @@ use onceflight::store::{self, RecordKey, Store};
 use onceflight::{Error, IdempotencyTable};
 
 use crate::command::{Failed, secret};
+use crate::scope;
 
 pub struct Chosen {
     pub store: Arc<dyn Store>,
@@ -21,14 +22,14 @@ pub struct Chosen {
 
 impl Chosen {
     pub fn parse(mut arguments: lexopt::Parser) -> Result<Self, Failed> {
-        let (mut url, mut scope, mut key, mut max) = (None, None, None, None);
-        let (mut path, mut method, mut principal) = (None, Method::POST, Vec::new());
+        let (mut store, mut scope, mut key, mut max) = (None, None, None, None);
+        let (mut target, mut method, mut principal) = (None, Method::POST, Vec::new());
         let mut response = false;
         while let Some(argument) = arguments.next()? {
             match argument {
-                Long("store") => url = Some(arguments.value()?.string()?),
+                Long("store") => store = Some(arguments.value()?.string()?),
                 Long("key") => key = Some(arguments.value()?.string()?),
-                Long("path") => path = Some(arguments.value()?.parse::<Uri>()?),
+                Long("url" | "path") => target = Some(arguments.value()?.parse::<Uri>()?),
                 Long("method") => method = arguments.value()?.parse()?,
                 Long("principal") => principal = arguments.value()?.string()?.into_bytes(),
                 Long("scope") => scope = Some(arguments.value()?.string()?.into_bytes()),
@@ -38,16 +39,16 @@ impl Chosen {
                 _ => return Err(argument.unexpected().into()),
             }
         }
-        let Some(url) = url else { return Err(Failed::Usage("--store URL is missing".into())) };
-        let store = store::open(&url)?;
-        if let Some(path) = path {
-            scope = Some(scope_of(&store, method, path, principal)?);
+        let Some(store) = store else { return Err(Failed::Usage("--store URL is missing".into())) };
+        let store = store::open(&store)?;
+        if let Some(target) = target {
+            scope = Some(scope_of(&store, method, target, principal)?);
         }
         Ok(Self { store, scope, key, response, max })
     }
 
     pub fn scope(&self) -> Result<&[u8], Failed> {
-        let missing = || Failed::Usage("whose key? --path or --scope is missing".into());
+        let missing = || Failed::Usage("whose key? --url, --path or --scope is missing".into());
         self.scope.as_deref().ok_or_else(missing)
     }
 
@@ -58,20 +59,24 @@ impl Chosen {
     }
 }
 
-/// The scope that the proxy gives to such a request.
+/// The scope that the proxy gives to such a request; without a host, one that has it count for nothing.
 fn scope_of(
     store: &Arc<dyn Store>,
     method: Method,
-    path: Uri,
-    principal: Vec<u8>,
+    target: Uri,
+    caller: Vec<u8>,
 ) -> Result<Vec<u8>, Failed> {
+    let principal = match target.authority() {
+        Some(host) => scope::principal(host.as_str().as_bytes(), &caller),
+        None => caller,
+    };
     let http = Idempotency::builder()
         .secret(secret()?)
         .principal(move |_| principal.clone())
         .over(IdempotencyTable::over(Arc::clone(store))?);
     let mut request = Request::new(());
     *request.method_mut() = method;
-    *request.uri_mut() = path;
+    *request.uri_mut() = target;
     Ok(http.scope_of(&request).as_bytes().to_vec())
 }
 

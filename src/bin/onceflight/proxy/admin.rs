@@ -6,18 +6,24 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
+use super::metrics::Now;
 use super::route::Proxy;
+use crate::budget::Budget;
 use crate::command::Failed;
 use crate::server::{Limits, Server};
 use crate::wire::{Content, text};
-
-const LIMITS: Limits = Limits { connections: 16, body: 0, patience: Duration::from_secs(10) };
 
 /// Serves until the process ends.
 pub fn serve(address: &str, proxy: Arc<Proxy>, server: &Server) -> Result<Server, Failed> {
     let connections = Arc::clone(server.connections());
     let listener = super::listener(address)?;
-    Ok(Server::start(listener, LIMITS, move |request| {
+    let limits = Limits {
+        connections: 16,
+        body: 0,
+        memory: Budget::new(0),
+        patience: Duration::from_secs(10),
+    };
+    Ok(Server::start(listener, limits, move |request, _| {
         let response = match request.uri().path() {
             "/metrics" => metrics(&proxy, connections.count()),
             "/healthz" if connections.is_stopping() => {
@@ -31,8 +37,13 @@ pub fn serve(address: &str, proxy: Arc<Proxy>, server: &Server) -> Result<Server
 }
 
 fn metrics(proxy: &Proxy, connections: usize) -> Response<Vec<u8>> {
-    let (coalesced, keyed) = (proxy.table.stats(), proxy.keys.table().stats());
-    let page = proxy.metrics.text(&coalesced, &keyed, connections);
+    let now = Now {
+        coalesced: proxy.table.stats(),
+        keyed: proxy.keys.table().stats(),
+        connections,
+        body_bytes: proxy.memory.used(),
+    };
+    let page = proxy.metrics.text(&now);
     let mut response = Response::new(page.into_bytes());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -11,10 +11,11 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, VIA};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 
+use crate::budget::Room;
 use crate::wire::{self, Body, Fault, Socket, text};
 
 /// Connections kept for later.
@@ -22,6 +23,9 @@ const KEPT: usize = 256;
 
 /// Servers close what is idle after some seconds, the quickest after two.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// Interim responses ahead of one response. Each says that there is more to come, and there has to be an end.
+const MOST_INTERIM: usize = 64;
 
 /// Where requests go.
 pub struct Backend {
@@ -80,34 +84,40 @@ impl Backend {
         })
     }
 
-    /// Sends the request, and reads the head of the response.
-    pub fn ask(&self, request: &Request<Vec<u8>>) -> Result<Response<Incoming>, Failure> {
-        let message = self.message(request);
+    /// What `Host` says to it, if the client doesn't.
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// Sends the request, and reads the head of the response. The `interim` ones are told as they come.
+    pub fn ask(
+        &self,
+        request: &Request<Vec<u8>>,
+        interim: &dyn Fn(Response<()>),
+    ) -> Result<Response<Incoming>, Failure> {
+        let head = self.head(request);
         let safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
         if let Some(socket) = self.kept(safe) {
-            match self.exchange(socket, request.method(), &message) {
+            match self.exchange(socket, &head, request, interim) {
                 Err(Failure::Broken(Fault::Closed | Fault::Io(_))) if safe => {}
                 answer => return answer,
             }
         }
         let socket = self.connect().map_err(Failure::Unreachable)?;
-        self.exchange(socket, request.method(), &message)
+        self.exchange(socket, &head, request, interim)
     }
 
-    fn message(&self, request: &Request<Vec<u8>>) -> Vec<u8> {
+    fn head(&self, request: &Request<Vec<u8>>) -> Vec<u8> {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let line = format!("{} {}{target} HTTP/1.1", request.method(), self.prefix);
         let mut headers = request.headers().clone();
-        headers.entry(HOST).or_insert_with(|| self.host.clone());
         headers.append(VIA, HeaderValue::from_static("1.1 onceflight"));
         // Without a length, an empty body of these is taken for a mistake by many servers.
         let expected = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
         if expected || !request.body().is_empty() {
             headers.insert(CONTENT_LENGTH, request.body().len().into());
         }
-        let mut message = wire::head(&line, &headers);
-        message.extend_from_slice(request.body());
-        message
+        wire::head(&line, &headers)
     }
 
     /// The connection that was used last, if it is still there.
@@ -135,13 +145,14 @@ impl Backend {
     fn exchange(
         &self,
         mut socket: Socket,
-        method: &Method,
-        message: &[u8],
+        head: &[u8],
+        request: &Request<Vec<u8>>,
+        interim: &dyn Fn(Response<()>),
     ) -> Result<Response<Incoming>, Failure> {
         // A server that refuses a request may say so and close before it has read all of it.
-        let sent = socket.write(message);
+        let sent = wire::send(&socket, head, request.body());
         socket.set_deadline(Some(Instant::now() + self.patience));
-        let received = match (wire::response(&mut socket, method), sent) {
+        let received = match (final_response(&mut socket, request.method(), interim), sent) {
             (Ok(received), _) => received,
             (Err(_), Err(error)) => return Err(Fault::from(error).into()),
             (Err(fault), Ok(())) => return Err(fault.into()),
@@ -156,18 +167,38 @@ impl Backend {
     }
 }
 
+/// The response that no other one follows. Those before it are told as they come.
+fn final_response(
+    socket: &mut Socket,
+    method: &Method,
+    interim: &dyn Fn(Response<()>),
+) -> Result<wire::Received<Response<()>>, Fault> {
+    let mut told = 0;
+    loop {
+        let received = wire::response(socket, method)?;
+        if !received.head.status().is_informational() {
+            return Ok(received);
+        }
+        if told == MOST_INTERIM {
+            return Err(Fault::Malformed("its interim responses have no end"));
+        }
+        told += 1;
+        interim(received.head);
+    }
+}
+
 impl Incoming {
     /// How long the body is, if the backend has said so.
     pub fn announced(&self) -> Option<u64> {
         self.body.announced()
     }
 
-    /// All of the body, if that isn't more than `most`; else what was read so far.
-    pub fn read_whole(&mut self, most: usize) -> Result<(Vec<u8>, bool), Failure> {
+    /// All of the body, if that isn't more than `most`, and there is room; else what was read so far.
+    pub fn read_whole(&mut self, most: usize, room: &mut Room) -> Result<(Vec<u8>, bool), Failure> {
         let mut bytes = Vec::new();
         let Some(socket) = &mut self.socket else { return Ok((bytes, true)) };
-        let whole = match self.body.read_whole(socket, most, &mut bytes) {
-            Ok(()) => true,
+        let whole = match self.body.read_whole(socket, most, &mut bytes, room) {
+            Ok(whole) => whole,
             Err(Fault::BodyTooLong(_)) => false,
             Err(fault) => return Err(fault.into()),
         };

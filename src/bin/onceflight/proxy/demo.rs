@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::header::HOST;
+use http::{Method, Request, Response, StatusCode};
 use parking_lot::{Condvar, Mutex};
 
 use super::backend::Backend;
 use super::route::{Observer, Step};
+use crate::budget::Budget;
 use crate::server::{Limits, Server};
 use crate::wire::text;
 
@@ -25,8 +27,6 @@ const KEY: &str = "idempotency-key";
 
 /// A round whose crowd isn't complete by then goes on without it.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-const LIMITS: Limits = Limits { connections: 256, body: 1 << 20, patience: PATIENCE };
 
 /// What one client of a round sends: a path, and to POST to it, a key and a body.
 type Shot = (String, Option<(String, String)>);
@@ -59,9 +59,11 @@ impl Demo {
     pub fn start() -> io::Result<Self> {
         let board = Arc::new(Board::default());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let backend = Server::start(listener, LIMITS, {
+        let memory = Budget::new(256 << 20);
+        let limits = Limits { connections: 256, body: 1 << 20, memory, patience: PATIENCE };
+        let backend = Server::start(listener, limits, {
             let board = Arc::clone(&board);
-            move |request| board.work(&request).map(Into::into)
+            move |request, _| board.work(&request.map(Option::unwrap_or_default)).map(Into::into)
         })?;
         Ok(Self { board, backend })
     }
@@ -147,15 +149,18 @@ impl Demo {
 
 /// One client: a request, the whole response.
 fn shoot(client: &Backend, (path, order): &Shot) -> bool {
+    let request = Request::builder().uri(path).header(HOST, client.host());
     let request = match order {
-        None => Request::get(path).body(Vec::new()),
-        Some((key, body)) => {
-            Request::post(path).header(KEY, format!("\"{key}\"")).body(body.clone().into_bytes())
-        }
+        None => request.body(Vec::new()),
+        Some((key, body)) => request
+            .method(Method::POST)
+            .header(KEY, format!("\"{key}\""))
+            .body(body.clone().into_bytes()),
     };
-    let response = request.ok().and_then(|request| client.ask(&request).ok());
+    let response = request.ok().and_then(|request| client.ask(&request, &|_| ()).ok());
     response.is_some_and(|mut response| {
-        response.status() == StatusCode::OK && response.body_mut().read_whole(1 << 20).is_ok()
+        response.status() == StatusCode::OK
+            && io::copy(response.body_mut(), &mut io::sink()).is_ok()
     })
 }
 

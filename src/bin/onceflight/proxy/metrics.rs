@@ -38,6 +38,14 @@ impl Role {
 /// The upper bounds of the histogram's buckets, in milliseconds.
 const BOUNDS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 1_000, 2_500, 10_000, 60_000];
 
+/// What is counted elsewhere.
+pub struct Now {
+    pub coalesced: Stats,
+    pub keyed: Stats,
+    pub connections: usize,
+    pub body_bytes: usize,
+}
+
 /// Counters. All are written without an order among them.
 #[derive(Default)]
 pub struct Metrics {
@@ -84,22 +92,16 @@ impl Metrics {
         add(&self.store_errors);
     }
 
-    /// All of it, and what is counted elsewhere: the table of coalesced requests, that of keys, and the
-    /// open connections.
-    pub fn text(&self, coalesced: &Stats, keyed: &Stats, connections: usize) -> String {
+    /// All of it.
+    pub fn text(&self, now: &Now) -> String {
         let mut page = String::new();
         // Writing to a string can't fail.
-        let _ = self.write(&mut page, coalesced, keyed, connections);
+        let _ = self.write(&mut page, now);
         page
     }
 
-    fn write(
-        &self,
-        page: &mut String,
-        coalesced: &Stats,
-        keyed: &Stats,
-        connections: usize,
-    ) -> fmt::Result {
+    fn write(&self, page: &mut String, now: &Now) -> fmt::Result {
+        let Now { coalesced, keyed, .. } = now;
         let roles = Role::ALL.map(|role| (role.name(), self.roles[role as usize].load(Relaxed)));
         family(page, "requests_total", "counter", "Requests answered, by how.", "role", &roles)?;
         let problems: Vec<_> =
@@ -125,7 +127,9 @@ impl Metrics {
         single(page, "takeovers_total", "counter", help, takeovers)?;
         let bytes = coalesced.completed_bytes;
         single(page, "window_bytes", "gauge", "Responses kept by --window-ms.", bytes)?;
-        single(page, "connections", "gauge", "Clients connected.", connections as u64)?;
+        let help = "Memory taken by bodies; those of up to 64 KiB aren't counted.";
+        single(page, "body_bytes", "gauge", help, now.body_bytes as u64)?;
+        single(page, "connections", "gauge", "Clients connected.", now.connections as u64)?;
         self.histogram(page)
     }
 

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use http::header::HOST;
 use http::{HeaderMap, HeaderName};
 use onceflight::http::{Idempotency, Requirement};
 use onceflight::store::{self, MemoryStore, Store};
@@ -31,7 +32,9 @@ use onceflight::{IdempotencyTable, OnLeaseExpired};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::budget::Budget;
 use crate::command::{Failed, secret};
+use crate::scope;
 use crate::server::{Limits, Server};
 use backend::Backend;
 use options::Options;
@@ -87,26 +90,30 @@ pub fn run(arguments: lexopt::Parser) -> Result<ExitCode, Failed> {
 fn serve(options: Options, demo: Option<&demo::Demo>) -> Result<(Server, Arc<Proxy>), Failed> {
     let backend = options.backend.clone().or_else(|| Some(demo?.backend())).unwrap_or_default();
     let usual = if demo.is_some() { "127.0.0.1:0" } else { "127.0.0.1:8080" };
+    let memory = Budget::new(options.max_body_memory);
     let proxy = Arc::new(Proxy {
         backend: Backend::new(&backend, options.backend_timeout)
             .map_err(|why| Failed::Usage(format!("--backend: {why}")))?,
-        table: route::table(options.window, options.max_in_flight),
+        // Kept responses have a quarter of the memory at most, or those in flight would have to wait for their end.
+        table: route::table(options.window, options.max_in_flight, options.max_body_memory / 4),
         keys: keys(&options)?,
         metrics: Arc::default(),
         wait: options.wait,
         max_body: options.max_body,
+        memory: Arc::clone(&memory),
         observe: observer(demo.map(demo::Demo::observer)),
         identity: options.identity,
     });
     let limits = Limits {
         connections: options.max_connections,
         body: options.max_body,
+        memory,
         patience: options.client_timeout,
     };
     let listener = listener(options.listen.as_deref().unwrap_or(usual))?;
     let server = Server::start(listener, limits, {
         let proxy = Arc::clone(&proxy);
-        move |request| proxy.handle(request)
+        move |request, interim| proxy.handle(request, interim)
     })?;
     Ok((server, proxy))
 }
@@ -127,13 +134,17 @@ fn keys(options: &Options) -> Result<Idempotency, Failed> {
         })
         .over(store(options.store.as_deref())?)?;
     let (must, header) = (options.require_key, options.scope_header.clone());
+    let one_host = options.one_host;
     Ok(Idempotency::builder()
         .require(move |method, _| match Requirement::usual(method) {
             Requirement::Required if !must => Requirement::Optional,
             usual => usual,
         })
         .lenient_keys(options.lenient_keys)
-        .principal(move |headers| principal(headers, &header))
+        .principal(move |headers| {
+            let caller = all_of(headers, &header);
+            if one_host { caller } else { scope::principal(&all_of(headers, &HOST), &caller) }
+        })
         .wait(options.wait)
         .max_request(options.max_body)
         .secret(secret()?)
@@ -148,8 +159,8 @@ fn store(url: Option<&str>) -> Result<Arc<dyn Store>, Failed> {
     Ok(Arc::new(MemoryStore::new()))
 }
 
-/// Who calls: the header's value. Several of them are one list, as everywhere in HTTP.
-fn principal(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+/// The header's value. Several of them are one list, as everywhere in HTTP.
+fn all_of(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     let values: Vec<_> = headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
     values.join(&b", "[..])
 }

@@ -18,6 +18,7 @@ pub struct Options {
     pub require_key: bool,
     pub lenient_keys: bool,
     pub scope_header: HeaderName,
+    pub one_host: bool,
     pub ttl: Duration,
     pub lease: Duration,
     pub hold: bool,
@@ -28,6 +29,7 @@ pub struct Options {
     pub client_timeout: Duration,
     pub drain: Duration,
     pub max_body: usize,
+    pub max_body_memory: usize,
     pub max_connections: usize,
     pub max_in_flight: usize,
     pub verbose: bool,
@@ -44,6 +46,7 @@ impl Default for Options {
             require_key: false,
             lenient_keys: false,
             scope_header: AUTHORIZATION,
+            one_host: false,
             ttl: Duration::from_secs(24 * 3600),
             lease: Duration::from_secs(30),
             hold: false,
@@ -54,6 +57,7 @@ impl Default for Options {
             client_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
             max_body: 16 << 20,
+            max_body_memory: 1 << 30,
             max_connections: 4096,
             max_in_flight: 65536,
             verbose: false,
@@ -81,6 +85,10 @@ impl Options {
         if options.max_connections == 0 || options.max_in_flight == 0 {
             return Err(Failed::Usage("nothing could be served within limits of 0".into()));
         }
+        if options.max_body_memory < options.max_body.saturating_mul(2).max(1 << 20) {
+            let least = "--max-body-memory: it has to be twice --max-body, and 1 MiB, at least";
+            return Err(Failed::Usage(least.into()));
+        }
         if options.lease.is_zero() {
             return Err(Failed::Usage("--lease: a lease of 0 would be over at once".into()));
         }
@@ -101,6 +109,7 @@ impl Options {
             "require-key" => self.require_key = true,
             "lenient-keys" => self.lenient_keys = true,
             "scope-header" => self.scope_header = arguments.value()?.parse()?,
+            "one-host" => self.one_host = true,
             "ttl" => self.ttl = arguments.value()?.parse_with(time)?,
             "lease" => self.lease = arguments.value()?.parse_with(time)?,
             "hold" => self.hold = true,
@@ -114,6 +123,7 @@ impl Options {
             "client-timeout-ms" => self.client_timeout = milliseconds(arguments)?,
             "drain-ms" => self.drain = milliseconds(arguments)?,
             "max-body" => self.max_body = arguments.value()?.parse()?,
+            "max-body-memory" => self.max_body_memory = arguments.value()?.parse()?,
             "max-connections" => self.max_connections = arguments.value()?.parse()?,
             "max-in-flight" => self.max_in_flight = arguments.value()?.parse()?,
             "verbose" => self.verbose = true,

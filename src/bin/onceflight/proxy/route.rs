@@ -9,15 +9,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request, Response};
 use onceflight::http::{Idempotency, Keyed, Problem};
 use onceflight::idempotency::{Begin as BeginKeyed, Lead as KeyedLead};
-use onceflight::{Begin, DedupTable, Error, ErrorKind, Lead, TryBegin};
+use onceflight::{Begin, DedupTable, Error, ErrorKind, Lead, Response as Kept, TryBegin};
 
 use super::backend::{Backend, Failure, Incoming, is_endless};
 use super::identity::{Identity, retainable};
 use super::metrics::{Metrics, Role};
-use crate::wire::{Content, end_to_end};
+use crate::budget::{Budget, Room};
+use crate::server::Arrived;
+use crate::wire::{Content, Interim, end_to_end};
 
 /// A response as the table keeps it.
 type Answer = Response<Arc<Vec<u8>>>;
@@ -59,18 +62,23 @@ pub struct Proxy {
     pub wait: Duration,
     /// The longest response that is shared, in bytes.
     pub max_body: usize,
+    /// For the bodies of all requests and responses.
+    pub memory: Arc<Budget>,
     pub observe: Observer,
 }
 
-/// The table of coalesced requests.
-pub fn table(window: Duration, max_in_flight: usize) -> DedupTable<Vec<u8>, Arc<Answer>> {
-    /// Memory for responses that are kept after their flight.
+/// The table of coalesced requests. Responses that are kept after their flight have `memory` bytes, or less.
+pub fn table(
+    window: Duration,
+    max_in_flight: usize,
+    memory: usize,
+) -> DedupTable<Vec<u8>, Arc<Answer>> {
     const WINDOW_BYTES: usize = 64 << 20;
     DedupTable::<Vec<u8>, Arc<Answer>>::builder()
         .completed_ttl(window)
         .max_in_flight(max_in_flight)
         .weigher(|key: &Vec<u8>, answer: &Arc<Answer>| key.len() + size(answer))
-        .max_bytes(WINDOW_BYTES)
+        .max_bytes(WINDOW_BYTES.min(memory))
         .retain(|answer: &Arc<Answer>| retainable(answer))
         .build()
 }
@@ -82,31 +90,48 @@ type Told = (Role, Response<Content>);
 enum Asked {
     /// All of the response.
     Whole(Response<Vec<u8>>),
-    /// More than may be kept in memory, or a stream of events: it goes to one caller, as it comes.
+    /// More than may be kept in memory, or than there is room for, or a stream of events: it goes to one
+    /// caller, as it comes.
     Stream(Response<Content>),
 }
 
 impl Proxy {
-    /// Answers one request. Blocks for as long as that takes.
-    pub fn handle(&self, mut request: Request<Vec<u8>>) -> Response<Content> {
+    /// Answers one request. Blocks for as long as that takes. Whoever makes the backend work has the backend's
+    /// interim responses, too.
+    pub fn handle(&self, request: Arrived, client: &Interim<'_>) -> Response<Content> {
         let began = Instant::now();
-        end_to_end(request.headers_mut());
-        for ours in [FENCE, ATTEMPT] {
-            request.headers_mut().remove(ours);
-        }
-        let (role, mut response) = match self.keys.identify(&request) {
-            Ok(Some(keyed)) => self.keyed(&keyed, request),
-            Ok(None) if Identity::coalesces(request.method()) => self.coalesced(&request),
-            Ok(None) => self.alone(&request),
-            Err(problem) => self.refused(&problem),
-        };
+        let (role, mut response) = self.answer(request, client);
         response.headers_mut().insert(ROLE, HeaderValue::from_static(role.name()));
         self.metrics.answered(role, began.elapsed());
         response
     }
 
-    fn coalesced(&self, request: &Request<Vec<u8>>) -> Told {
-        let begun = match self.table.try_begin(self.identity.key(request).as_slice()) {
+    fn answer(&self, request: Arrived, client: &Interim<'_>) -> Told {
+        let (head, body) = request.into_parts();
+        let Some(body) = body else { return self.refused(&Problem::Overloaded) };
+        let mut request = Request::from_parts(head, body);
+        let headers = request.headers_mut();
+        end_to_end(headers);
+        for ours in [FENCE, ATTEMPT] {
+            headers.remove(ours);
+        }
+        // The backend is told so, and what it is told is what counts.
+        headers.entry(HOST).or_insert_with(|| self.backend.host().clone());
+        match self.keys.identify(&request) {
+            Ok(Some(keyed)) => self.keyed(&keyed, request, client),
+            Ok(None) if Identity::coalesces(request.method()) => self.coalesced(&request, client),
+            Ok(None) => self.alone(&request, client),
+            Err(problem) => self.refused(&problem),
+        }
+    }
+
+    fn coalesced(&self, request: &Request<Vec<u8>>, client: &Interim<'_>) -> Told {
+        let key = self.identity.key(request);
+        let mut room = self.memory.room();
+        if !room.grow_to(key.len()) {
+            return self.alone(request, client);
+        }
+        let begun = match self.table.try_begin(key.as_slice()) {
             Ok(TryBegin::Follower(mut follower)) => {
                 (self.observe)(Step::Waits, request);
                 follower.wait_timeout(self.wait)
@@ -116,22 +141,27 @@ impl Proxy {
             Err(error) => Err(error),
         };
         match begun {
-            Ok(Begin::Lead(lead)) => self.lead(lead, request),
+            Ok(Begin::Lead(lead)) => self.lead(lead, request, client),
             Ok(Begin::Shared(answer)) => (Role::Shared, shared(&answer)),
             Ok(Begin::Replayed(answer)) => {
                 (self.observe)(Step::Replays, request);
                 (Role::Replayed, shared(&answer))
             }
-            Ok(Begin::Bypass) => self.alone(request),
-            Err(error) if error.kind() == ErrorKind::Timeout => self.alone(request),
+            Ok(Begin::Bypass) => self.alone(request, client),
+            Err(error) if error.kind() == ErrorKind::Timeout => self.alone(request, client),
             Err(error) => self.refused(&Problem::of(&error)),
         }
     }
 
-    fn lead(&self, lead: Lead<'_, Vec<u8>, Arc<Answer>>, request: &Request<Vec<u8>>) -> Told {
+    fn lead(
+        &self,
+        lead: Lead<'_, Vec<u8>, Arc<Answer>>,
+        request: &Request<Vec<u8>>,
+        client: &Interim<'_>,
+    ) -> Told {
         (self.observe)(Step::Leads, request);
         // Should this panic, the lead is dropped: the first in line leads instead.
-        let asked = match self.ask(request) {
+        let asked = match self.ask(request, client, self.memory.room()) {
             Ok(asked) => asked,
             Err(failure) => Asked::Whole(failure.response()),
         };
@@ -150,25 +180,27 @@ impl Proxy {
         }
     }
 
-    fn alone(&self, request: &Request<Vec<u8>>) -> Told {
+    fn alone(&self, request: &Request<Vec<u8>>, client: &Interim<'_>) -> Told {
         (self.observe)(Step::Alone, request);
-        let response = match self.send(request) {
+        let response = match self.send(request, client) {
             Ok(response) => streamed(response, Vec::new()),
             Err(failure) => failure.response().map(Content::from),
         };
         (Role::Alone, response)
     }
 
-    fn keyed(&self, keyed: &Keyed, request: Request<Vec<u8>>) -> Told {
+    fn keyed(&self, keyed: &Keyed, request: Request<Vec<u8>>, client: &Interim<'_>) -> Told {
+        // Before it is begun: a response that there is no room for is lost to those who retry.
+        if self.memory.is_spent() {
+            return self.refused(&Problem::Overloaded);
+        }
         (self.observe)(Step::Asks, &request);
         match self.keys.request(keyed).same_thread().begin() {
-            Ok(BeginKeyed::Lead(lead)) => (Role::Led, self.execute(lead, request)),
-            Ok(BeginKeyed::Shared(kept)) => {
-                (Role::Shared, self.keys.replay(&kept).map(Content::from))
-            }
+            Ok(BeginKeyed::Lead(lead)) => (Role::Led, self.execute(lead, request, client)),
+            Ok(BeginKeyed::Shared(kept)) => self.retell(Role::Shared, &kept, request),
             Ok(BeginKeyed::Replayed(kept)) => {
                 (self.observe)(Step::Replays, &request);
-                (Role::Replayed, self.keys.replay(&kept).map(Content::from))
+                self.retell(Role::Replayed, &kept, request)
             }
             // Not by us: another program with the same keys doesn't share.
             Ok(BeginKeyed::Bypass) => self.refused(&Problem::InProgress),
@@ -179,11 +211,29 @@ impl Proxy {
         }
     }
 
-    fn execute(&self, lead: KeyedLead<'_>, mut request: Request<Vec<u8>>) -> Response<Content> {
+    /// Each caller has a copy of its own, in place of its request.
+    fn retell(&self, role: Role, kept: &Kept, request: Request<Vec<u8>>) -> Told {
+        drop(request);
+        let mut room = self.memory.room();
+        if !room.grow_to(kept.data().len()) {
+            return self.refused(&Problem::Overloaded);
+        }
+        let mut response = self.keys.replay(kept).map(Content::from);
+        room.stay_with(response.extensions_mut());
+        (role, response)
+    }
+
+    fn execute(
+        &self,
+        lead: KeyedLead<'_>,
+        mut request: Request<Vec<u8>>,
+        client: &Interim<'_>,
+    ) -> Response<Content> {
         (self.observe)(Step::Leads, &request);
         request.headers_mut().insert(FENCE, lead.fence().into());
         request.headers_mut().insert(ATTEMPT, lead.attempt().into());
-        let (settled, response) = match self.ask(&request) {
+        let asked = self.ask(&request, client, self.memory.room_for_outcome());
+        let (settled, response) = match asked {
             Ok(Asked::Whole(response)) => {
                 (self.keys.settle(lead, &response), response.map(Content::from))
             }
@@ -207,16 +257,24 @@ impl Proxy {
         response
     }
 
-    /// Asks the backend, and takes all of the response if that may be shared.
-    fn ask(&self, request: &Request<Vec<u8>>) -> Result<Asked, Failure> {
-        let mut response = self.send(request)?;
+    /// Asks the backend, and takes all of the response if that may be shared, and if there is room for it.
+    fn ask(
+        &self,
+        request: &Request<Vec<u8>>,
+        client: &Interim<'_>,
+        mut room: Room,
+    ) -> Result<Asked, Failure> {
+        let mut response = self.send(request, client)?;
         // What is told beforehand decides before anything is read, so that nobody waits for that.
         let announced = response.body().announced().unwrap_or(0);
-        if announced > self.max_body as u64 || is_endless(response.headers()) {
+        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        let fits = announced <= self.max_body && room.grow_to(announced);
+        if !fits || is_endless(response.headers()) {
             return Ok(Asked::Stream(streamed(response, Vec::new())));
         }
-        let read = response.body_mut().read_whole(self.max_body);
+        let read = response.body_mut().read_whole(self.max_body, &mut room);
         let (bytes, whole) = read.inspect_err(|failure| self.metrics.failed(failure))?;
+        room.stay_with(response.extensions_mut());
         Ok(if whole {
             Asked::Whole(response.map(|_| bytes))
         } else {
@@ -224,9 +282,15 @@ impl Proxy {
         })
     }
 
-    fn send(&self, request: &Request<Vec<u8>>) -> Result<Response<Incoming>, Failure> {
+    fn send(
+        &self,
+        request: &Request<Vec<u8>>,
+        client: &Interim<'_>,
+    ) -> Result<Response<Incoming>, Failure> {
         self.metrics.asked();
-        self.backend.ask(request).inspect_err(|failure| self.metrics.failed(failure))
+        self.backend
+            .ask(request, &|interim| client.pass(interim))
+            .inspect_err(|failure| self.metrics.failed(failure))
     }
 
     fn refused(&self, problem: &Problem) -> Told {

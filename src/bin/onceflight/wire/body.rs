@@ -12,6 +12,7 @@
 
 use super::Fault;
 use super::socket::Socket;
+use crate::budget::Room;
 
 /// The longest line with a chunk's size, its extensions included, and the longest trailers, in bytes.
 const MAX_LINE: usize = 4096;
@@ -103,24 +104,33 @@ impl Body {
         }
     }
 
-    /// All of it, if that isn't more than `most`; else [`Fault::BodyTooLong`], and what was read is in
-    /// `into`.
+    /// All of it, if that isn't more than `most`, and there is room for it: else [`Fault::BodyTooLong`], or
+    /// false, and what was read is in `into`.
     pub fn read_whole(
         &mut self,
         socket: &mut Socket,
         most: usize,
         into: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+        room: &mut Room,
+    ) -> Result<bool, Fault> {
         const PIECE: usize = 64 * 1024;
         if self.announced.is_some_and(|len| len > most as u64) {
             return Err(Fault::BodyTooLong(most));
         }
         let announced = self.announced.and_then(|len| usize::try_from(len).ok());
+        // One byte more than is allowed, to know whether that was all.
+        let longest = announced.unwrap_or(most + 1);
         while !self.is_done() {
             let before = into.len();
-            // One byte more than is allowed, to know whether that was all.
-            let piece = announced.unwrap_or(PIECE).min(PIECE).min(most + 1 - before);
-            into.resize(before + piece, 0);
+            if before == into.capacity() {
+                // By what has come, and not by what was announced, which costs a client nothing.
+                let capacity = (2 * before).clamp(PIECE.min(longest), longest);
+                if !room.grow_to(capacity) {
+                    return Ok(false);
+                }
+                into.reserve_exact(capacity - before);
+            }
+            into.resize(into.capacity().min(before + PIECE).min(longest), 0);
             let read = self.read(socket, &mut into[before..]);
             into.truncate(before + read.as_ref().copied().unwrap_or(0));
             read?;
@@ -128,7 +138,7 @@ impl Body {
                 return Err(Fault::BodyTooLong(most));
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

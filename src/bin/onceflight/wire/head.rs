@@ -46,31 +46,25 @@ pub fn request(socket: &mut Socket) -> Result<Received<Request<()>>, Fault> {
     Ok(Received { head, body, keep_alive })
 }
 
-/// Reads the head of the response to a request with that method. Responses of the kind 1xx, which say
-/// that another one follows, are passed over.
+/// Reads the head of a response to a request with that method. If its status is 1xx, another one follows.
 pub fn response(socket: &mut Socket, method: &Method) -> Result<Received<Response<()>>, Fault> {
-    loop {
-        let bytes = read(socket)?;
-        let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut parsed = httparse::Response::new(&mut slots);
-        complete(parsed.parse(&bytes), bytes.len())?;
-        let version = version(parsed.version)?;
-        let status = StatusCode::from_u16(parsed.code.unwrap_or_default())
-            .map_err(|_| Fault::Malformed("the status"))?;
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Fault::Malformed("it switches protocols, and wasn't asked to"));
-        }
-        if status.is_informational() {
-            continue;
-        }
-        let mut head = Response::new(());
-        *head.status_mut() = status;
-        *head.version_mut() = version;
-        *head.headers_mut() = headers(parsed.headers)?;
-        let body = of_response(method, status, version, head.headers())?;
-        let keep_alive = keeps_alive(version, head.headers()) && !body.ends_with_connection();
-        return Ok(Received { head, body, keep_alive });
+    let bytes = read(socket)?;
+    let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut slots);
+    complete(parsed.parse(&bytes), bytes.len())?;
+    let version = version(parsed.version)?;
+    let status = StatusCode::from_u16(parsed.code.unwrap_or_default())
+        .map_err(|_| Fault::Malformed("the status"))?;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Fault::Malformed("it switches protocols, and wasn't asked to"));
     }
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    *head.version_mut() = version;
+    *head.headers_mut() = headers(parsed.headers)?;
+    let body = of_response(method, status, version, head.headers())?;
+    let keep_alive = keeps_alive(version, head.headers()) && !body.ends_with_connection();
+    Ok(Received { head, body, keep_alive })
 }
 
 const TARGET: Fault = Fault::Malformed("the target isn't a path or an http URL");
@@ -187,6 +181,7 @@ fn of_response(
     headers: &HeaderMap,
 ) -> Result<Body, Fault> {
     let bodiless = *method == Method::HEAD
+        || status.is_informational()
         || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
     if bodiless {
         return Ok(Body::of_length(0));

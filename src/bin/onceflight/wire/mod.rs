@@ -7,6 +7,7 @@
 //! | `body.rs` | a body's bytes, out of their framing |
 //! | `hop.rs` | headers that are of one connection only |
 //! | `write.rs` | heads and bodies on their way out |
+//! | `interim.rs` | responses that say that another one follows |
 //!
 //! Heads are parsed by `httparse`. What surrounds it is written here, for three things that a proxy
 //! must have and that its users wouldn't see in a library: a message whose end could be read in two ways
@@ -16,6 +17,7 @@
 mod body;
 mod head;
 mod hop;
+mod interim;
 mod socket;
 mod write;
 
@@ -24,8 +26,9 @@ use std::{fmt, io};
 pub use body::Body;
 pub use head::{Received, request, response};
 pub use hop::end_to_end;
+pub use interim::Interim;
 pub use socket::Socket;
-pub use write::{Asker, Content, head, respond, text};
+pub use write::{Asker, Content, head, respond, send, text};
 
 /// Why a message can't be had.
 #[derive(Debug)]

@@ -111,6 +111,13 @@ impl Socket {
         (&*self.stream).write_all(bytes)
     }
 
+    /// Writes what the kernel takes without waiting: how much that was. What fails here fails again later.
+    pub fn write_at_once(&self, bytes: &[u8]) -> usize {
+        let written = self.stream.set_nonblocking(true).and_then(|()| (&*self.stream).write(bytes));
+        let _ = self.stream.set_nonblocking(false);
+        written.unwrap_or(0)
+    }
+
     /// Whether the other side is silent and there, as it must be between two messages.
     pub fn is_quiet(&self) -> bool {
         let looked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));

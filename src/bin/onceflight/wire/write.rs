@@ -52,6 +52,20 @@ pub fn head(first_line: &str, headers: &HeaderMap) -> Vec<u8> {
     head
 }
 
+/// A first line for that status.
+pub fn status_line(status: StatusCode) -> String {
+    format!("HTTP/1.1 {} {}", status.as_str(), status.canonical_reason().unwrap_or_default())
+}
+
+/// Writes a message: in one piece, if its body is small.
+pub fn send(socket: &Socket, head: &[u8], body: &[u8]) -> io::Result<()> {
+    if body.len() <= SMALL {
+        return socket.write(&[head, body].concat());
+    }
+    socket.write(head)?;
+    socket.write(body)
+}
+
 /// Who asked, as far as the response's form depends on it.
 pub struct Asker {
     pub method: Method,
@@ -94,17 +108,9 @@ pub fn respond(socket: &Socket, asker: &Asker, response: Response<Content>) -> i
     {
         headers.insert(DATE, now);
     }
-    let reason = status.canonical_reason().unwrap_or_default();
-    let mut out = head(&format!("HTTP/1.1 {} {reason}", status.as_str()), &headers);
+    let out = head(&status_line(status), &headers);
     match content {
-        Content::Whole(bytes) if !bodiless && bytes.len() <= SMALL => {
-            out.extend_from_slice(&bytes);
-            socket.write(&out)?;
-        }
-        Content::Whole(bytes) if !bodiless => {
-            socket.write(&out)?;
-            socket.write(&bytes)?;
-        }
+        Content::Whole(bytes) if !bodiless => send(socket, &out, &bytes)?,
         Content::Stream(mut body, len) if !bodiless => {
             stream(out, &mut *body, len, chunked, socket)?;
         }
