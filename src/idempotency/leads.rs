@@ -140,7 +140,7 @@ pub(super) struct State {
     /// Until when who cares for them sleeps; 0: it is awake, and looks before it sleeps again. What is
     /// due later needn't wake it: else a lead alone would do so each time.
     pub asleep_until: Moment,
-    /// Threads that care for leads.
+    /// Threads that care for leads; 0: the upkeep has no threads yet.
     pub hands: usize,
     /// Those of them that have nothing to do.
     pub idle: usize,
@@ -151,8 +151,6 @@ pub(super) struct State {
     pub purge_at: Moment,
     /// Claims under way that may become leads.
     reserved: usize,
-    /// Whether the upkeep has its threads.
-    pub running: bool,
     pub closed: bool,
     /// Whether the table is gone: what can't be settled is given up.
     pub abolished: bool,

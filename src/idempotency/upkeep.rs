@@ -42,7 +42,7 @@ impl Shared {
     /// Has the upkeep's threads running.
     pub(super) fn keep_up(self: &Arc<Self>) -> Result<(), Error> {
         let mut state = self.leads.lock();
-        if state.running {
+        if state.hands > 0 {
             if !state.watched && state.idle == 0 && state.hands < HANDS {
                 // All have leads to care for, and nobody would look at the next.
                 state.hire();
@@ -57,7 +57,6 @@ impl Shared {
             let (me, too) = (Arc::clone(self), Arc::clone(self));
             signals::spawn("onceflight-beats", move || me.keep_leads()).map_err(no_thread)?;
             state.hire();
-            state.running = true;
             // Not all processes that start together purge together.
             let jitter = u64::from(std::process::id() % 16);
             state.purge_at = from_now(Duration::from_secs(5 + jitter));

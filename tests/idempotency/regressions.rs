@@ -397,7 +397,7 @@ fn leads_are_renewed_side_by_side() {
     let leads: Vec<_> = (0..4).map(|n| table.begin(format!("k{n}")).lead()).collect();
     pass(1300 * MS);
     for (n, lead) in leads.into_iter().enumerate() {
-        let left = table.look_up(&format!("k{n}")).unwrap().unwrap().lease_left.unwrap();
+        let left = table.look_up(format!("k{n}")).unwrap().unwrap().lease_left.unwrap();
         assert!(!left.is_zero(), "its renewal waited for another");
         lead.cancel().unwrap();
     }

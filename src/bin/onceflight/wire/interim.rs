@@ -77,7 +77,7 @@ mod tests {
         let (socket, mut client) = connection();
         // Until neither kernel takes any more: then a write that waited would wait for ever.
         let mut before = 0;
-        while let taken @ 1.. = socket.write_at_once(&[b'x'; 64 << 10]) {
+        while let taken @ 1.. = socket.write_at_once(&vec![b'x'; 64 << 10]) {
             before += taken;
         }
         let interim = Interim::to(&socket, Version::HTTP_11);
