@@ -6,7 +6,8 @@
 # make test      every test that needs only stable Rust, gcc, cmake, Python and the stores' servers; installs
 #                what is missing, and runs private servers
 # make verify    sanitizers, valgrind, the models' controls, the oldest Rust
-# make soak      the long runs: 100,000 schedules a model, half an hour of stress, and repetition
+# make soak      the long runs: schedules, stress, fuzzing, killed processes, a million records in each store,
+#                simulated clusters, and all tests again and again; scripts/soak.sh says how much of each
 # make clean     everything that was built
 
 PREFIX ?= /usr/local
@@ -17,7 +18,7 @@ FEATURES = capi,stores
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 help:
-	@sed -n 's/^# make /make /p' Makefile
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 lib:
 	$(CARGO) rustc --lib --release --features $(FEATURES) --crate-type cdylib,staticlib

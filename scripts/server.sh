@@ -78,7 +78,8 @@ launch_server() {
         launch redis-server --port "$port" --bind 127.0.0.1 --dir "$data" --save '' --appendonly yes --appendfsync no \
             "${cluster[@]}"
         ;;
-    memcached*) launch memcached -l 127.0.0.1 -p "$port" -m 64 ;;
+    # Room for a million records, though one of the two has more of them; it takes what it needs.
+    memcached*) launch memcached -l 127.0.0.1 -p "$port" -m 1024 ;;
     esac
 }
 

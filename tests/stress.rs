@@ -13,6 +13,12 @@ use std::time::{Duration, Instant};
 
 use onceflight::{Begin, DedupTable, Error, ErrorKind, Follower, Lead, Role, TryBegin};
 
+#[path = "support/random.rs"]
+#[allow(dead_code, reason = "shared")]
+mod random;
+
+use random::Random;
+
 const THREADS: u64 = 64;
 const OPERATIONS: u64 = 6_000;
 const KEYS: u64 = 10_000;
@@ -94,19 +100,6 @@ impl Seen {
     }
 }
 
-/// Splitmix64: another number each time, the same ones each run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
-
 /// What all threads share.
 struct Storm {
     table: Table,
@@ -118,22 +111,23 @@ struct Storm {
 
 struct Caller<'s> {
     storm: &'s Storm,
-    dice: Dice,
+    random: Random,
     seen: Seen,
     next_id: u64,
 }
 
 impl<'s> Caller<'s> {
     fn operate(&mut self) {
-        let key = if self.dice.roll(2) == 0 { self.dice.roll(HOT) } else { self.dice.roll(KEYS) };
-        match self.dice.roll(20) {
+        let key =
+            if self.random.one_in(2) { self.random.below(HOT) } else { self.random.below(KEYS) };
+        match self.random.below(20) {
             0..4 => self.run(key),
             4..8 => self.object(key),
             8 if key % 2 == 1 => drop(self.storm.table.forget(&key).unwrap()),
             _ => {
-                let timeout = match self.dice.roll(4) {
+                let timeout = match self.random.below(4) {
                     0 => Duration::ZERO,
-                    1 => Duration::from_micros(self.dice.roll(500)),
+                    1 => Duration::from_micros(self.random.below(500)),
                     _ => PATIENCE,
                 };
                 let lease = self.lease(key);
@@ -150,7 +144,7 @@ impl<'s> Caller<'s> {
 
     /// A lease that will be overrun, for some of the odd keys.
     fn lease(&mut self, key: u64) -> Duration {
-        if key % 2 == 1 && self.dice.roll(3) == 0 { LEASE } else { Duration::MAX }
+        if key % 2 == 1 && self.random.one_in(3) { LEASE } else { Duration::MAX }
     }
 
     fn outcome(
@@ -188,13 +182,13 @@ impl<'s> Caller<'s> {
     }
 
     fn work(&mut self, lease: Duration) {
-        if lease == LEASE && self.dice.roll(2) == 0 {
+        if lease == LEASE && self.random.one_in(2) {
             let start = Instant::now();
             while start.elapsed() < LEASE * 2 {
                 thread::yield_now();
             }
         } else {
-            for _ in 0..self.dice.roll(3) {
+            for _ in 0..self.random.below(3) {
                 thread::yield_now();
             }
         }
@@ -211,12 +205,12 @@ impl<'s> Caller<'s> {
         self.seen.successors += u64::from(lead.attempt() > 1);
         self.enter(key);
         self.work(lease);
-        if lease == LEASE && self.dice.roll(4) == 0 {
+        if lease == LEASE && self.random.one_in(4) {
             let renewed = lead.renew(LEASE);
             self.stale(renewed.as_ref().err());
         }
         self.exit(key);
-        match self.dice.roll(10) {
+        match self.random.below(10) {
             0 => {
                 let cancelled = lead.cancel();
                 self.seen.cancels += u64::from(cancelled.is_ok());
@@ -265,7 +259,7 @@ impl<'s> Caller<'s> {
 
     fn run(&mut self, key: u64) {
         let lease = self.lease(key);
-        let panics = key.is_multiple_of(2) && self.dice.roll(8) == 0;
+        let panics = key.is_multiple_of(2) && self.random.one_in(8);
         let id = self.next_id + THREADS;
         let mut worked = false;
         let table = &self.storm.table;
@@ -321,10 +315,10 @@ impl<'s> Caller<'s> {
     }
 
     fn follow(&mut self, key: u64, lease: Duration, mut follower: Follower<'s, u64, Response>) {
-        match self.dice.roll(4) {
+        match self.random.below(4) {
             0 => drop(follower),
             1 => {
-                let looked = follower.wait_timeout(Duration::from_micros(self.dice.roll(300)));
+                let looked = follower.wait_timeout(Duration::from_micros(self.random.below(300)));
                 if kind_of(&looked) != Some(ErrorKind::Timeout) {
                     self.outcome(key, lease, looked);
                 }
@@ -362,8 +356,8 @@ fn the_books_balance_after_a_storm() {
             .map(|number| {
                 let storm = &storm;
                 scope.spawn(move || {
-                    let (dice, seen) = (Dice(number), Seen::default());
-                    let mut caller = Caller { storm, dice, seen, next_id: number };
+                    let (random, seen) = (Random(number), Seen::default());
+                    let mut caller = Caller { storm, random, seen, next_id: number };
                     let mut done = 0;
                     while soak.map_or(done < OPERATIONS, |soak| start.elapsed() < soak) {
                         caller.operate();

@@ -6,10 +6,11 @@
 
 use super::node::Machine;
 pub use super::op::{Op, status};
-use onceflight::session::{Applied, SessionRequest};
+use onceflight::session::{Applied, Node, SessionRequest};
 use onceflight::{Error, ErrorKind, Fingerprint, SessionTable};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What may be asked of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +70,7 @@ impl Update {
     }
 }
 
-/// What the store asks of its sessions: a [`SessionTable`], or something around one.
+/// What the store asks of its sessions: a [`Node`]'s, or sessions done wrong in a test.
 pub trait Sessions {
     fn register(&mut self, client: &str, nonce: &str, now_ms: u64) -> Result<u64, Error>;
 
@@ -87,9 +88,10 @@ pub trait Sessions {
     fn load(&mut self, data: &[u8]) -> Result<(), Error>;
 }
 
-impl Sessions for SessionTable {
+/// The sessions of a node that also serves clients: those that its connections' threads wait at.
+impl Sessions for Arc<Node> {
     fn register(&mut self, client: &str, nonce: &str, now_ms: u64) -> Result<u64, Error> {
-        SessionTable::register(self, client, nonce, now_ms)
+        self.apply_registration(client.as_bytes(), nonce.as_bytes(), now_ms)
     }
 
     fn apply(
@@ -98,27 +100,30 @@ impl Sessions for SessionTable {
         now_ms: u64,
         execute: impl FnOnce() -> (i32, Vec<u8>),
     ) -> Result<Applied, Error> {
-        SessionTable::apply(self, request, now_ms, execute)
+        Node::apply(self, request, now_ms, execute)
     }
 
     fn keep_alive(&mut self, client: &str, incarnation: u64, now_ms: u64) -> Result<(), Error> {
-        SessionTable::keep_alive(self, client.as_bytes(), incarnation, now_ms)
+        Node::keep_alive(self, client.as_bytes(), incarnation, now_ms)
     }
 
     fn unregister(&mut self, client: &str) -> Result<(), Error> {
-        SessionTable::unregister(self, client.as_bytes())
+        Node::unregister(self, client.as_bytes())
     }
 
     fn expire(&mut self, now_ms: u64) -> Result<u64, Error> {
-        SessionTable::expire(self, now_ms)
+        Node::expire(self, now_ms)
     }
 
     fn save(&self) -> Vec<u8> {
-        self.freeze().expect("between two commands no request is open").to_bytes()
+        self.freeze().expect("between two entries none is open").to_bytes()
     }
 
     fn load(&mut self, data: &[u8]) -> Result<(), Error> {
-        *self = SessionTable::restore(data)?;
+        let sessions = SessionTable::restore(data)?;
+        // Whoever still waits here proposed to a log that is overtaken by this snapshot.
+        self.step_down();
+        self.install(sessions);
         Ok(())
     }
 }

@@ -11,7 +11,6 @@
 //! | `node.rs`, `packet.rs` | the replica: Raft and its log, without I/O, threads or clocks |
 //! | `log.rs`, `disk.rs` | what a replica remembers, checksummed; the file that it is in |
 //! | `kv.rs`, `op.rs` | the state machine: values, and the session table beside them |
-//! | `sessions.rs` | that table, with the threads that wait at it |
 //! | `options.rs` | the command line |
 
 mod client;
@@ -28,7 +27,6 @@ mod options;
 mod packet;
 mod protocol;
 mod server;
-mod sessions;
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

@@ -1,6 +1,7 @@
 //! Records in memory: for tests, and the shortest statement of what every store does.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -330,11 +331,9 @@ impl Store for MemoryStore {
         _: Instant,
     ) -> Result<Vec<Record>, Error> {
         self.with(|state| {
-            let rows = state.rows.iter().filter(|(id, row)| {
-                after.is_none_or(|after| **id > after)
-                    && row.key.scope() == scope
-                    && !row.is_expired()
-            });
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let rows = state.rows.range((from, Bound::Unbounded));
+            let rows = rows.filter(|(_, row)| row.key.scope() == scope && !row.is_expired());
             rows.take(max).map(|(_, row)| row.record(false)).collect()
         })
     }

@@ -5,9 +5,10 @@ use super::kv::Sessions;
 use super::plan::Plan;
 use super::watch::{Clock, Table, sessions};
 use super::world::{Violation, run};
-use onceflight::session::{Applied, SessionRequest};
-use onceflight::{Error, ErrorKind, Response, SessionTable};
+use onceflight::session::{Applied, Node, SessionRequest};
+use onceflight::{Error, ErrorKind, Response};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Seeds within which a control must be caught.
 const SEEDS: u64 = 20;
@@ -57,7 +58,7 @@ enum Way {
 
 struct Broken {
     way: Way,
-    table: SessionTable,
+    table: Arc<Node>,
     /// What the table was before the first command.
     fresh: Vec<u8>,
     /// By client: incarnation, sequence number, status and data.

@@ -39,6 +39,8 @@ mod op;
 mod packet;
 mod plan;
 mod platter;
+#[path = "../support/random.rs"]
+#[allow(dead_code, reason = "shared")]
 mod random;
 mod watch;
 mod world;

@@ -4,10 +4,13 @@
 use super::kv::{Command, Reply, Sessions, Store, Update};
 use super::node::Machine;
 use super::plan::Plan;
-use onceflight::{Error, ErrorKind, Response, SessionTable};
+use onceflight::session::{Node, SessionTable};
+use onceflight::{Error, ErrorKind, Response};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A node's own clock, in milliseconds.
 pub type Clock = Rc<Cell<u64>>;
@@ -21,25 +24,20 @@ pub trait Table: Sessions {
 }
 
 /// As all replicas of a run must have them.
-pub fn sessions(plan: &Plan) -> SessionTable {
+pub fn sessions(plan: &Plan) -> Arc<Node> {
     let table = SessionTable::builder()
         .window(plan.window)
         .max_sessions(plan.max_sessions)
         .timeout_ms(plan.session_timeout_ms);
-    table.build().expect("limits that can be")
+    Arc::new(Node::new(table.build().expect("limits that can be")))
 }
 
-impl Table for SessionTable {
+impl Table for Arc<Node> {
     fn peek(&self, update: &Update) -> Option<Result<Response, Error>> {
-        let known =
-            SessionTable::peek(self, update.client.as_bytes(), update.incarnation, update.seq);
-        match known {
-            Ok(known) => known.map(Ok),
-            // Whatever this node has not applied yet can't change these; all else it can.
-            Err(error) if matches!(error.kind(), ErrorKind::SeqStale | ErrorKind::Fenced) => {
-                Some(Err(error))
-            }
-            Err(_) => None,
+        let not_proposed = || Err(None);
+        match self.submit(&update.request(), Duration::ZERO, not_proposed) {
+            Ok(known) => Some(Ok(known)),
+            Err(refused) => refused.map(Err),
         }
     }
 }

@@ -1,26 +1,35 @@
 //! Where a test's records are, and what its tests share.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
-use std::{env, fs, panic, process, thread};
+use std::time::{Duration, SystemTime};
+use std::{env, fs, process};
 
 use onceflight::idempotency::{Begin, Builder, Lead};
-use onceflight::store::Response;
+use onceflight::store::{MemoryStore, Response};
 use onceflight::{Error, IdempotencyTable};
 
 use crate::worker::{self, Address};
 
-/// Longer than anything here takes, but for what is counted. Who waits this long has hung.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+#[path = "../support/patience.rs"]
+#[allow(dead_code, reason = "shared")]
+mod patience;
+#[path = "../support/random.rs"]
+#[allow(dead_code, reason = "shared")]
+mod random;
+use patience::within;
+pub use patience::{PATIENCE, eventually};
+pub use random::Random;
 
 /// One `#[test]` of each case for each store: `on_every_store!(case, …)`.
 macro_rules! on_every_store {
     ($($case:ident),+ $(,)?) => {
         $crate::harness::on_every_store!(@sqlite, "sqlite": $($case)+);
         $crate::harness::on_every_store!(servers: $($case),+);
+    };
+    (memory: $($case:ident),+) => {
+        $crate::harness::on_every_store!(@memory, "store": $($case)+);
     };
     (servers: $($case:ident),+) => {
         $crate::harness::on_every_store!(@postgres, "postgres": $($case)+);
@@ -72,7 +81,7 @@ pub(crate) use on_sqlite;
 
 /// Records that only this test knows: in a file of its own, or on a server under a scope of its own.
 pub struct Place {
-    /// `sqlite`, `postgres`, `redis`, `redis_cluster`, `memcached`.
+    /// `memory` (of each table its own), `sqlite`, `postgres`, `redis`, `redis_cluster`, `memcached`.
     pub store: &'static str,
     /// The test, as the harness of the standard library calls it.
     pub test: &'static str,
@@ -91,6 +100,7 @@ impl Place {
         }
         let dir = Directory::new();
         let url = match store {
+            "memory" => String::new(),
             "sqlite" => format!("sqlite:{}", dir.path.join("records.db").display()),
             server => {
                 let variable = format!("ONCEFLIGHT_TEST_{}", server.to_uppercase());
@@ -115,7 +125,11 @@ impl Place {
 
     /// A table that shares nothing with others but the records, as another process would have it.
     pub fn table(&self, terms: impl FnOnce(Builder) -> Builder) -> IdempotencyTable {
-        let table = terms(IdempotencyTable::builder().scope(&self.scope)).open(&self.url);
+        let builder = terms(IdempotencyTable::builder().scope(&self.scope));
+        let table = match self.store {
+            "memory" => builder.over(Arc::new(MemoryStore::new())),
+            _ => builder.open(&self.url),
+        };
         table.unwrap_or_else(|error| panic!("{}: {error}", self.url))
     }
 
@@ -130,30 +144,6 @@ pub fn run(store: &'static str, test: &'static str, case: fn(&Place)) {
     let amounts = amount("ONCEFLIGHT_KILLS", 0) + amount("ONCEFLIGHT_RECORDS", 0);
     let time = 5 * PATIENCE + Duration::from_secs(amounts as u64);
     within(time, move || case(&Place::new(store, test)));
-}
-
-/// What `work` comes to, or a failure if it takes longer than it may.
-fn within<T: Send + 'static>(time: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, end) = mpsc::channel::<()>();
-    let thread = thread::spawn(move || {
-        let _done = done; // dropped in a panic too
-        work()
-    });
-    assert_ne!(end.recv_timeout(time), Err(RecvTimeoutError::Timeout), "it hangs");
-    thread.join().unwrap_or_else(|failure| panic::resume_unwind(failure))
-}
-
-/// Asks again and again: for what no event tells, such as that time has passed.
-#[track_caller]
-pub fn eventually<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(it) = there() {
-            return it;
-        }
-        assert!(start.elapsed() < PATIENCE, "{what}: it never came");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Says so when it is dropped, in a panic too: threads that go on until then don't outlive a failure.
@@ -195,30 +185,6 @@ impl<'t> Found<'t> for Result<Begin<'t>, Error> {
             Ok(Begin::Shared(response) | Begin::Replayed(response)) => response,
             other => panic!("a response was due: {other:?}"),
         }
-    }
-}
-
-/// Numbers that a seed gives again: `SplitMix64`.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn within(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.next() % (range.end - range.start)
-    }
-
-    pub fn one_in(&mut self, chances: u64) -> bool {
-        self.next().is_multiple_of(chances)
-    }
-
-    pub fn of<'a, T>(&mut self, choice: &'a [T]) -> &'a T {
-        &choice[usize::try_from(self.within(0..choice.len() as u64)).expect("an index")]
     }
 }
 

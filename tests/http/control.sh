@@ -13,59 +13,18 @@
 # | left-* | what an execution leaves is there for the next one |
 # | disabled-* | keys that are disabled count for nothing, and that is said |
 #
-# A control fails if its patch no longer applies, if the broken crate doesn't compile, or if the case passes. Arguments
-# choose controls by name. Needs Python.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
+# When a control fails, and its arguments: tests/support/control.sh. Needs Python.
+. "$(dirname "$0")/../support/control.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/http-controls}
-mkdir -p "$CARGO_TARGET_DIR"
-CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")
-server=$CARGO_TARGET_DIR/debug/examples/http_target
-export RUST_BACKTRACE=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
+shows='^FAILED ('
 
-tree=$(mktemp -d)
-trap 'rm -rf "$tree"' EXIT
-tar --exclude=./target --exclude=./.git -c . | tar -x -C "$tree"
-cd "$tree"
+# The server under test.
+build() { cargo build --locked --features http,sqlite --example http_target; }
 
-wanted=("$@")
-ran=0
-failed=0
-
-# build: the server under test, anew.
-build() {
-    cargo build --locked --features http,sqlite --example http_target >"$tree/build.log" 2>&1
-}
+run() { timeout 120 python3 tests/http/conformance "$1" -- "$CARGO_TARGET_DIR/debug/examples/http_target"; }
 
 # broken NAME CASE FILE PERL: with src/http/FILE changed by PERL, a CASE must fail.
-broken() {
-    local name=$1 proof=$2 file=src/http/$3 log="$tree/control.log" verdict=''
-    [[ ${#wanted[@]} == 0 || " ${wanted[*]} " == *" $name "* ]] || return 0
-    ran=$((ran + 1))
-    : >"$log"
-    cp "$file" "$tree/sound"
-    perl -0pi -e "$4" "$file"
-    if cmp -s "$file" "$tree/sound"; then
-        verdict="the patch no longer applies to $file"
-    elif ! build; then
-        verdict="the broken crate doesn't compile"
-        cp "$tree/build.log" "$log"
-    elif timeout 120 python3 tests/http/conformance "$proof" -- "$server" >"$log" 2>&1; then
-        verdict="$proof passes all the same"
-    elif ! grep -q '^FAILED (' "$log"; then
-        verdict="$proof doesn't come to an end"
-    fi
-    # Copied anew, so that its time is a new one too: cargo goes by that.
-    cp "$tree/sound" "$file"
-    if [[ -z $verdict ]]; then
-        echo "ok: $name: $proof fails"
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $name: $verdict"
-        tail -n 15 "$log"
-    fi
-}
+broken() { control "$1" "$2" "src/http/$3" "$4"; }
 
 broken key-doubled test_05 key.rs 's/if values\.next\(\)\.is_some\(\)/if false/'
 broken key-long test_04_unusable key.rs 's/1\.\.=LONGEST/1..=300/'
@@ -100,6 +59,4 @@ broken disabled-not test_49 mod.rs 's/ \|\| self\.rules\.disabled//'
 broken disabled-handlers test_49 mod.rs 's/!self\.rules\.disabled/true/'
 broken disabled-silent test_49 builder.rs 's/if self\.rules\.disabled/if false/'
 
-((ran > 0)) || { echo "no such control: ${wanted[*]}"; exit 1; }
-echo "$ran controls, $failed failed"
-((failed == 0))
+finish

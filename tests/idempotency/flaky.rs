@@ -43,6 +43,8 @@ pub enum Fault {
     Wait(Arc<Gate>),
     /// It is done, and its answer waits for the gate.
     Answer(Arc<Gate>),
+    /// The driver has a bug.
+    Panic,
 }
 
 /// How the store tells news.
@@ -54,6 +56,8 @@ pub enum Line {
     Mute,
     /// It is cut: who listens is told, and can't listen anew.
     Cut,
+    /// It is cut again each time that somebody listens.
+    Fragile,
 }
 
 /// A store as one process reaches it.
@@ -172,6 +176,7 @@ impl Flaky {
         let answer = match self.begin(verb) {
             None => act(&self.store),
             Some(Fault::Fail) => Err(Error::store("told to fail")),
+            Some(Fault::Panic) => panic!("told to panic"),
             Some(Fault::LoseAnswer) => {
                 act(&self.store).and(Err(Error::store("told to lose the answer")))
             }
@@ -265,7 +270,7 @@ struct Told {
 impl News for Told {
     fn wait(&mut self, until: Instant, heard: &mut dyn FnMut(Heard)) -> Result<(), Error> {
         let line = || *self.line.lock().unwrap();
-        if line() == Line::Cut {
+        if matches!(line(), Line::Cut | Line::Fragile) {
             return Err(Error::store("told to cut the line"));
         }
         self.news.wait(until, &mut |news| {

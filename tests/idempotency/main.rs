@@ -18,6 +18,9 @@ mod leases;
 mod limits;
 mod news;
 mod operators;
+#[path = "../support/random.rs"]
+#[allow(dead_code, reason = "shared")]
+mod random;
 mod regressions;
 mod round_trips;
 mod run;

@@ -1,17 +1,16 @@
 //! What was found wrong once, each by what it broke.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use onceflight::idempotency::BeginIn;
 use onceflight::store::{
-    Claim, Claimed, Heard, Held, MemoryStore, News, Record, RecordId, RecordKey, Release, Response,
-    Settled, Store, Token, Transaction,
+    Claim, Claimed, Held, MemoryStore, RecordKey, Response, Settled, Store, Transaction,
 };
 use onceflight::{Error, ErrorKind, IdempotencyTable};
 
+use crate::flaky::Gate;
 use crate::support::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -132,133 +131,24 @@ impl Process {
     }
 }
 
-#[derive(Debug, Default)]
-struct Hasty {
-    store: MemoryStore,
-    listens: AtomicUsize,
-    claims: AtomicUsize,
-    panics: AtomicUsize,
-    completions_that_panic: AtomicUsize,
-    /// Renewals wait for each other, if they are to.
-    renewals: Option<Barrier>,
-}
-
-struct Cut;
-
-impl News for Cut {
-    fn wait(&mut self, _: Instant, _: &mut dyn FnMut(Heard)) -> Result<(), Error> {
-        Err(Error::store("cut at once"))
-    }
-}
-
-impl Store for Hasty {
-    fn claim(&self, key: &RecordKey, claim: &Claim<'_>, at: Instant) -> Result<Claimed, Error> {
-        self.claims.fetch_add(1, Ordering::Relaxed);
-        self.store.claim(key, claim, at)
-    }
-    fn renew(
-        &self,
-        key: &RecordKey,
-        held: Held,
-        lease: Option<Duration>,
-        at: Instant,
-    ) -> Result<Settled, Error> {
-        if self.panics.load(Ordering::Relaxed) > 0 {
-            self.panics.fetch_sub(1, Ordering::Relaxed);
-            panic!("a driver's bug");
-        }
-        if let Some(together) = &self.renewals {
-            together.wait();
-        }
-        self.store.renew(key, held, lease, at)
-    }
-    fn checkpoint(
-        &self,
-        key: &RecordKey,
-        held: Held,
-        data: &[u8],
-        at: Instant,
-    ) -> Result<Settled, Error> {
-        self.store.checkpoint(key, held, data, at)
-    }
-    fn complete(
-        &self,
-        key: &RecordKey,
-        held: Held,
-        response: &Response,
-        ttl: Duration,
-        at: Instant,
-    ) -> Result<Settled, Error> {
-        if self.completions_that_panic.load(Ordering::Relaxed) > 0 {
-            self.completions_that_panic.fetch_sub(1, Ordering::Relaxed);
-            panic!("a driver's bug");
-        }
-        self.store.complete(key, held, response, ttl, at)
-    }
-    fn release(
-        &self,
-        key: &RecordKey,
-        held: Held,
-        release: Release,
-        at: Instant,
-    ) -> Result<Settled, Error> {
-        self.store.release(key, held, release, at)
-    }
-    fn withdraw(&self, key: &RecordKey, token: Token, at: Instant) -> Result<(), Error> {
-        self.store.withdraw(key, token, at)
-    }
-    fn forget(&self, key: &RecordKey, at: Instant) -> Result<bool, Error> {
-        self.store.forget(key, at)
-    }
-    fn read(&self, key: &RecordKey, at: Instant) -> Result<Option<Record>, Error> {
-        self.store.read(key, at)
-    }
-    fn list(
-        &self,
-        scope: &[u8],
-        after: Option<RecordId>,
-        max: usize,
-        at: Instant,
-    ) -> Result<Vec<Record>, Error> {
-        self.store.list(scope, after, max, at)
-    }
-    fn evict(&self, key: &RecordKey, at: Instant) -> Result<bool, Error> {
-        self.store.evict(key, at)
-    }
-    fn purge(&self, max: usize, at: Instant) -> Result<usize, Error> {
-        self.store.purge(max, at)
-    }
-    fn listen(&self, _: Instant) -> Result<Box<dyn News>, Error> {
-        self.listens.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(Cut))
-    }
-}
-
 #[test]
 fn a_line_that_is_cut_again_and_again_is_no_storm() {
-    let store = MemoryStore::new();
-    let [one] = [IdempotencyTable::over(Arc::new(store.clone())).unwrap()];
-    let hasty = Arc::new(Hasty { store, ..Hasty::default() });
-    let two = IdempotencyTable::over(hasty.clone()).unwrap();
+    let [one, two] = processes(usual);
+    two.wire.news(Line::Fragile);
     let lead = one.begin("k").lead();
-    thread::scope(|scope| {
-        let watcher = scope.spawn(|| two.begin_timeout("k", Duration::from_secs(1)));
-        let _ = watcher.join().unwrap();
-    });
+    let _ = two.begin_timeout("k", Duration::from_secs(1));
     drop(lead);
-    let (listens, claims) =
-        (hasty.listens.load(Ordering::Relaxed), hasty.claims.load(Ordering::Relaxed));
+    let (listens, claims) = (two.wire.begun(Verb::Listen), two.wire.begun(Verb::Claim));
     assert!(listens < 100 && claims < 100, "{listens} listens, {claims} claims in a second");
 }
 
 #[test]
 fn a_heartbeat_survives_a_driver_that_panics() {
-    let hasty = Arc::new(Hasty::default());
-    hasty.panics.store(1, Ordering::Relaxed);
-    let table = IdempotencyTable::builder().lease(200 * MS).over(hasty.clone()).unwrap();
-    let lead = table.begin("k").lead();
+    let [one] = processes(|table| table.lease(200 * MS));
+    one.wire.next(Verb::Renew, Fault::Panic);
+    let lead = one.begin("k").lead();
     pass(1000 * MS);
-    let left = table.look_up("k").unwrap().unwrap().lease_left.unwrap();
+    let left = one.record("k").lease_left.unwrap();
     drop(lead);
     assert!(!left.is_zero(), "no heart beats any more");
 }
@@ -274,15 +164,18 @@ fn a_heartbeat_bears_the_longest_store_timeout() {
     assert!(!left.is_zero(), "no heart beats any more");
 }
 
+/// Another key, of which the table keeps what it knows of forgotten ones in the same place.
+fn neighbour(key: &str) -> String {
+    let bucket = |key: &str| RecordKey::new([], key).unwrap().id().0[0] % 64;
+    let mut others = (0..).map(|number| format!("other {number}"));
+    others.find(|other| bucket(other) == bucket(key)).unwrap()
+}
+
 /// Another key was forgotten meanwhile.
 #[test]
 fn a_run_that_begins_its_own_key_is_found_after_a_forget_too() {
     let [one] = processes(usual);
-    let bucket = |key: &str| RecordKey::new([], key).unwrap().id().0[0] % 64;
-    let other = (0..100_000)
-        .map(|n| format!("other {n}"))
-        .find(|other| bucket(other) == bucket("k"))
-        .unwrap();
+    let other = neighbour("k");
     let mut found = None;
     let _ = one.run("k", || {
         let _ = one.forget(&other);
@@ -297,11 +190,7 @@ fn a_run_that_begins_its_own_key_is_found_after_a_forget_too() {
 #[test]
 fn followers_here_ask_nobody_after_a_forget_of_another_key() {
     let [one] = processes(usual);
-    let bucket = |key: &str| RecordKey::new([], key).unwrap().id().0[0] % 64;
-    let other = (0..100_000)
-        .map(|n| format!("other {n}"))
-        .find(|other| bucket(other) == bucket("k"))
-        .unwrap();
+    let other = neighbour("k");
     let lead = one.begin("k").lead();
     let before = one.wire.begun(Verb::Claim);
     let _ = one.forget(&other);
@@ -391,13 +280,15 @@ fn as_many_lead_as_may_though_they_begin_at_once() {
 /// Many leads must not lose their leases to a store that takes its time for each.
 #[test]
 fn leads_are_renewed_side_by_side() {
-    let hasty = Hasty { renewals: Some(Barrier::new(4)), ..Hasty::default() };
-    let table = IdempotencyTable::builder().lease(Duration::from_secs(1)).over(Arc::new(hasty));
-    let table = table.unwrap();
-    let leads: Vec<_> = (0..4).map(|n| table.begin(format!("k{n}")).lead()).collect();
-    pass(1300 * MS);
+    let [one] = processes(|table| table.lease(Duration::from_secs(1)));
+    let gate = Arc::new(Gate::default());
+    one.wire.every(Verb::Renew, Fault::Wait(Arc::clone(&gate)));
+    let leads: Vec<_> = (0..4).map(|n| one.begin(format!("k{n}")).lead()).collect();
+    gate.wait_arrived(4);
+    gate.open();
+    one.wire.wait_ended(Verb::Renew, 4);
     for (n, lead) in leads.into_iter().enumerate() {
-        let left = table.look_up(format!("k{n}")).unwrap().unwrap().lease_left.unwrap();
+        let left = one.record(&format!("k{n}")).lease_left.unwrap();
         assert!(!left.is_zero(), "its renewal waited for another");
         lead.cancel().unwrap();
     }
@@ -406,9 +297,8 @@ fn leads_are_renewed_side_by_side() {
 /// The lead of a caller that unwinds is abandoned, though it unwinds out of the store.
 #[test]
 fn a_lead_whose_settling_panics_is_abandoned() {
-    let hasty = Arc::new(Hasty::default());
-    hasty.completions_that_panic.store(1, Ordering::Relaxed);
-    let table = IdempotencyTable::builder().lease(LONG).over(hasty.clone()).unwrap();
+    let [table] = processes(|table| table.lease(LONG));
+    table.wire.next(Verb::Complete, Fault::Panic);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let lead = table.begin("k").lead();
         let _ = lead.complete(response(1));

@@ -125,7 +125,7 @@ fn a_panic_of_a_bypassed_caller_settles_nothing() {
 /// Catches work that begins its own key and waits for itself.
 #[test]
 fn run_that_begins_its_own_key_is_told() {
-    within(|| {
+    within(PATIENCE, || {
         let [one] = processes(usual);
         let outcome = one.run("k", || {
             assert_eq!(ErrorKind::WouldDeadlock, kind(one.run("k", || unreachable!())));
@@ -144,7 +144,7 @@ fn run_that_begins_its_own_key_is_told() {
 /// Catches a promise that is forgotten for requests without `run`, or kept after the settle.
 #[test]
 fn requests_that_promise_their_thread_are_told() {
-    within(|| {
+    within(PATIENCE, || {
         let [one] = processes(usual);
         let lead = one.request("k").same_thread().begin().lead();
         assert_eq!(ErrorKind::WouldDeadlock, kind(one.begin("k")));
@@ -159,7 +159,7 @@ fn requests_that_promise_their_thread_are_told() {
 #[test]
 fn a_ring_of_two_is_found() {
     for _ in 0..10 {
-        within(|| {
+        within(PATIENCE, || {
             let [one] = processes(usual);
             let both_lead = Barrier::new(2);
             let run = |own: &str, other: &str| {
@@ -186,7 +186,7 @@ fn a_ring_of_two_is_found() {
 /// Catches a false alarm: a thread whose lead was promoted away, settled or overtaken leads no more.
 #[test]
 fn a_lead_that_is_over_deadlocks_nobody() {
-    within(|| {
+    within(PATIENCE, || {
         let [one, two] = processes(usual);
         let late = one.request("k").same_thread().begin().lead();
         assert!(two.evict("k").unwrap());

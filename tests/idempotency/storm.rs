@@ -13,6 +13,7 @@ use onceflight::idempotency::{Begin, Lead};
 use onceflight::store::MemoryStore;
 use onceflight::{Error, ErrorKind, Stats};
 
+use crate::random::Random;
 use crate::support::*;
 
 const THREADS: u64 = 16;
@@ -66,35 +67,23 @@ impl Ledger {
     }
 }
 
-/// Random, and the same each time: a xorshift.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 struct Storm<'s> {
     process: &'s Process,
     /// Whether its leads end by a settle alone.
     safe: bool,
     ledger: &'s Ledger,
-    dice: Dice,
+    random: Random,
 }
 
 impl Storm<'_> {
     fn step(&mut self) {
-        let key = self.dice.roll(KEYS);
+        let key = self.random.below(KEYS);
         let name = format!("k{key}");
-        if self.dice.roll(20) == 0 {
+        if self.random.one_in(20) {
             return self.forget(key, &name);
         }
         let timeout = [Duration::ZERO, Duration::from_millis(2), PATIENCE];
-        let timeout = timeout[usize::try_from(self.dice.roll(3)).unwrap()];
+        let timeout = *self.random.of(&timeout);
         let ledger = self.ledger;
         let call = ledger.calls(key).read().unwrap();
         match self.process.begin_timeout(&name, timeout) {
@@ -130,14 +119,14 @@ impl Storm<'_> {
             }
             page.fence = page.fence.max(lead.fence());
         });
-        for _ in 0..self.dice.roll(4) {
+        for _ in 0..self.random.below(4) {
             thread::sleep(Duration::from_millis(1));
         }
         let _call = self.ledger.calls(key).read().unwrap();
         if self.safe {
             self.ledger.on(key, |page| page.led = false);
         }
-        let verb = self.dice.roll(10);
+        let verb = self.random.below(10);
         let settled = match verb {
             0..4 => {
                 let status = self.ledger.status(key);
@@ -169,11 +158,11 @@ impl Storm<'_> {
 /// Lets calls fail and answers get lost, now and then.
 fn gremlin(process: &Process, over: &AtomicBool) {
     use Verb::{Checkpoint, Claim, Complete, Release, Withdraw};
-    let mut dice = Dice(0x0bad_5eed);
+    let mut random = Random(0x0bad_5eed);
     let verbs = [Claim, Claim, Checkpoint, Complete, Release, Withdraw];
     while !over.load(Ordering::Relaxed) {
-        let verb = verbs[usize::try_from(dice.roll(6)).unwrap()];
-        let fault = if dice.roll(2) == 0 { Fault::Fail } else { Fault::LoseAnswer };
+        let verb = *random.of(&verbs);
+        let fault = if random.one_in(2) { Fault::Fail } else { Fault::LoseAnswer };
         process.wire.mend();
         process.wire.next(verb, fault);
         thread::sleep(Duration::from_millis(3));
@@ -200,7 +189,7 @@ fn nothing_is_done_twice_and_nobody_is_left_behind() {
             .map(|number| {
                 let process = processes[usize::try_from(number % 3).unwrap()];
                 let safe = number % 3 != 2;
-                let mut caller = Storm { process, safe, ledger, dice: Dice(number + 1) };
+                let mut caller = Storm { process, safe, ledger, random: Random(number + 1) };
                 let end = Instant::now() + Duration::from_secs(seconds);
                 scope.spawn(move || {
                     while Instant::now() < end {

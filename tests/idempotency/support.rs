@@ -1,9 +1,9 @@
 //! Processes over one store, waiting for events, and taking outcomes apart.
 
 use std::ops::Deref;
-use std::sync::{Arc, mpsc};
-use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
 
 use onceflight::idempotency::{Begin, Builder, Lead};
 use onceflight::store::{MemoryStore, Record, Response};
@@ -11,8 +11,11 @@ use onceflight::{Error, ErrorKind, IdempotencyTable};
 
 pub use crate::flaky::{Fault, Flaky, Line, Verb};
 
-/// Longer than anything here takes. Who waits this long has hung.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+#[path = "../support/patience.rs"]
+#[allow(dead_code, reason = "shared")]
+mod patience;
+pub use patience::{PATIENCE, pass, wait_until, within};
+
 /// A lease or a ttl that never passes during a test.
 pub const LONG: Duration = Duration::from_secs(3600);
 /// One that a test waits for.
@@ -74,36 +77,10 @@ pub fn response(status: i32) -> Response {
     Response::new(status, format!("response {status}").as_bytes())
 }
 
-pub fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !there() {
-        assert!(start.elapsed() < PATIENCE, "{what}: it never came");
-        thread::yield_now();
-    }
-}
-
 /// Waits until so many followers are in line in this process.
 #[track_caller]
 pub fn in_line(process: &Process, count: u64) {
     wait_until("followers in line", || process.stats().waiting == count);
-}
-
-/// Waits until a lease or ttl that began before this call has passed.
-pub fn pass(duration: Duration) {
-    thread::sleep(duration + Duration::from_millis(1));
-}
-
-/// Calls `work` on a thread of its own, and fails if it hangs.
-pub fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    let thread = thread::spawn(move || sender.send(work()));
-    match receiver.recv_timeout(PATIENCE) {
-        Ok(done) => done,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().expect_err("it sent nothing"))
-        }
-    }
 }
 
 /// A caller that waits, in a thread of its own.

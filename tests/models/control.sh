@@ -1,58 +1,25 @@
 #!/usr/bin/env bash
 # Breaks the table in one place at a time and demands that a model fails for it: `make verify`.
 #
-# A control fails if its patch no longer applies, if the broken table doesn't compile, if the model
-# passes, or if it fails without a schedule to show for it. Arguments choose controls by name.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
+# When a control fails, and its arguments: tests/support/control.sh.
+. "$(dirname "$0")/../support/control.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/controls}
-mkdir -p "$CARGO_TARGET_DIR"
-CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")
-export RUSTFLAGS="--cfg onceflight_shuttle" RUST_BACKTRACE=0
+export RUSTFLAGS="--cfg onceflight_shuttle"
 export ONCEFLIGHT_SCHEDULES=${ONCEFLIGHT_SCHEDULES:-20000}
 # Each control compiles once and runs briefly.
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0
 export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
 export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true
 
-tree=$(mktemp -d)
-trap 'rm -rf "$tree"' EXIT
-tar --exclude=./target --exclude=./.git -c . | tar -x -C "$tree"
-cd "$tree"
+models=(cargo test --locked --quiet --release --test models)
+shows='failing schedule' # or it failed for another reason
 
-wanted=("$@")
-ran=0
-failed=0
+build() { "${models[@]}" --no-run; }
+
+run() { timeout 120 "${models[@]}" -- --exact "$1"; }
 
 # broken NAME MODEL FILE PERL: with FILE changed by PERL, MODEL must fail.
-broken() {
-    local name=$1 model=$2 file=$3 change=$4 log="$tree/control.log" sound="$tree/control.sound" verdict
-    [[ ${#wanted[@]} == 0 || " ${wanted[*]} " == *" $name "* ]] || return 0
-    ran=$((ran + 1))
-    cp "$file" "$sound"
-    perl -0pi -e "$change" "$file"
-    if cmp -s "$file" "$sound"; then
-        verdict="the patch no longer applies to $file"
-    elif ! cargo test --locked --quiet --release --test models --no-run >"$log" 2>&1; then
-        verdict="the broken table doesn't compile"
-    elif timeout 120 cargo test --locked --quiet --release --test models -- --exact "$model" >"$log" 2>&1; then
-        verdict="$model passes all the same"
-    elif ! grep -q 'failing schedule' "$log"; then
-        verdict="$model fails, but shows no schedule"
-    else
-        verdict=
-    fi
-    # Copied anew, so that its time is a new one too: cargo goes by that.
-    cp "$sound" "$file"
-    if [[ -z $verdict ]]; then
-        echo "ok: $name: $model fails"
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $name: $verdict"
-        [[ ! -s $log ]] || tail -n 15 "$log"
-    fi
-}
+broken() { control "$@"; }
 
 broken followers-not-told settle::complete_is_shared src/table/engine.rs \
     's/self\.room\.gate\.open\(\);//'
@@ -206,6 +173,4 @@ broken lines-that-came-meanwhile-not-looked-at grow::reclaimed_meanwhile src/tab
 broken line-that-holds-one-unmarked window::replay_or_expiry src/table/upkeep.rs \
     's/found = Found::Kept;//'
 
-((ran > 0)) || { echo "no such control: ${wanted[*]}"; exit 1; }
-echo "$ran controls, $failed failed"
-((failed == 0))
+finish

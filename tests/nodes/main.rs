@@ -28,8 +28,8 @@ mod op;
 mod port;
 #[path = "../../examples/replicated_kv/protocol.rs"]
 mod protocol;
-#[path = "../cluster/random.rs"]
-#[allow(dead_code, reason = "shared with the simulation")]
+#[path = "../support/random.rs"]
+#[allow(dead_code, reason = "shared")]
 mod random;
 mod router;
 

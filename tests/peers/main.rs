@@ -3,22 +3,13 @@
 
 mod go_singleflight;
 mod httpower;
+#[path = "../support/patience.rs"]
+#[allow(dead_code, reason = "shared")]
+mod patience;
 mod quick_cache;
 
-use std::time::{Duration, Instant};
-
 use onceflight::DedupTable;
-
-/// Who waits this long has hung.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !there() {
-        assert!(start.elapsed() < PATIENCE, "{what}: it never came");
-        std::thread::yield_now();
-    }
-}
+use patience::{PATIENCE, wait_until};
 
 fn in_line<K, V>(table: &DedupTable<K, V>, count: u64)
 where

@@ -17,5 +17,8 @@ mod malformed;
 mod memory;
 mod operate;
 mod process;
+#[path = "../support/random.rs"]
+#[allow(dead_code, reason = "shared")]
+mod random;
 mod raw;
 mod server;

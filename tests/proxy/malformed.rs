@@ -6,6 +6,7 @@ use std::thread;
 use hyper::StatusCode;
 
 use crate::harness::{Backend, Proxy, get};
+use crate::random::Random;
 use crate::raw::Client;
 use crate::server::text;
 
@@ -69,44 +70,33 @@ const BODIES: &[&str] = &[
 /// What the proxy says by itself, and what the backend says.
 const STATED: [u16; 8] = [200, 100, 400, 408, 409, 413, 422, 431];
 
-/// The generator `SplitMix64`: a seed is all there is to say of a run.
-struct Random(u64);
+/// Put together at random: a seed is all there is to say of a run.
+struct Requests(Random);
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, most: usize) -> usize {
-        usize::try_from(self.next() % most as u64).unwrap()
-    }
-
-    fn of<'p>(&mut self, pieces: &[&'p str]) -> &'p str {
-        pieces[self.below(pieces.len())]
+impl Requests {
+    fn any<'p>(&mut self, pieces: &[&'p str]) -> &'p str {
+        pieces[self.0.index(pieces.len())]
     }
 
     /// The first of them, as a rule.
     fn mostly<'p>(&mut self, pieces: &[&'p str]) -> &'p str {
-        if self.below(4) > 0 { pieces[0] } else { self.of(pieces) }
+        if self.0.one_in(4) { self.any(pieces) } else { pieces[0] }
     }
 
-    /// Put together from the pieces; one of four has some of its bytes changed, cut out or doubled.
-    fn request(&mut self) -> Vec<u8> {
-        let (method, target) = (self.of(METHODS), self.mostly(TARGETS));
+    /// From the pieces; one of four has some of its bytes changed, cut out or doubled.
+    fn next(&mut self) -> Vec<u8> {
+        let (method, target) = (self.any(METHODS), self.mostly(TARGETS));
         let (version, end) = (self.mostly(VERSIONS), self.mostly(ENDS));
         let mut request = format!("{method} {target} {version}{end}").into_bytes();
         request.extend_from_slice(self.mostly(&["host: x\r\n", ""]).as_bytes());
-        for _ in 0..self.below(4) {
-            request.extend_from_slice(self.of(HEADERS).as_bytes());
+        for _ in 0..self.0.below(4) {
+            request.extend_from_slice(self.any(HEADERS).as_bytes());
             request.extend_from_slice(self.mostly(ENDS).as_bytes());
         }
         request.extend_from_slice(b"\r\n");
-        request.extend_from_slice(self.of(BODIES).as_bytes());
-        if self.below(4) == 0 {
-            for _ in 0..=self.below(4) {
+        request.extend_from_slice(self.any(BODIES).as_bytes());
+        if self.0.one_in(4) {
+            for _ in 0..=self.0.below(4) {
                 self.spoil(&mut request);
             }
         }
@@ -114,9 +104,9 @@ impl Random {
     }
 
     fn spoil(&mut self, request: &mut Vec<u8>) {
-        let at = self.below(request.len());
-        match self.below(3) {
-            0 => request[at] = self.next().to_le_bytes()[0],
+        let at = self.0.index(request.len());
+        match self.0.below(3) {
+            0 => request[at] = self.0.next().to_le_bytes()[0],
             1 => request.truncate(at.max(1)),
             _ => {
                 let doubled = request[at..].to_vec();
@@ -150,9 +140,9 @@ fn nothing_that_is_sent_makes_it_panic_hang_or_fail() {
 /// How many requests the backend answered, and how many were refused.
 fn run(proxy: &str, seed: u64) -> (usize, usize) {
     let (mut answered, mut refused) = (0, 0);
-    let mut random = Random(seed);
+    let mut requests = Requests(Random(seed));
     for number in 0..REQUESTS {
-        let request = random.request();
+        let request = requests.next();
         // A hang is an end that doesn't come before the limit.
         let said = Client::at(proxy).say(&request).finish();
         let statuses =

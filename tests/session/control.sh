@@ -15,52 +15,18 @@
 # | durable-* | what a request changes and what was said to it are both in the file, or neither |
 # | node-* | a caller is told once, by its own entry, or that it isn't known |
 #
-# A control fails if its patch no longer applies, if the broken crate doesn't compile, if the test isn't there, or if it
-# passes. Arguments choose controls by name.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
+# When a control fails, and its arguments: tests/support/control.sh.
+. "$(dirname "$0")/../support/control.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/session-controls}
-mkdir -p "$CARGO_TARGET_DIR"
-CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")
-export RUST_BACKTRACE=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
+tests=(cargo test --locked --quiet --features sqlite --test session)
+shows='^test result: FAILED'
 
-tree=$(mktemp -d)
-trap 'rm -rf "$tree"' EXIT
-tar --exclude=./target --exclude=./.git --exclude=./fuzz -c . | tar -x -C "$tree"
-cd "$tree"
+build() { "${tests[@]}" --no-run; }
 
-wanted=("$@")
-ran=0
-failed=0
+run() { timeout 120 "${tests[@]}" -- --exact "$1"; }
 
 # broken NAME TEST FILE PERL: with FILE of src/session changed by PERL, TEST must fail.
-broken() {
-    local name=$1 test=$2 file=src/session/$3 sound="$tree/sound" log="$tree/control.log" verdict=''
-    [[ ${#wanted[@]} == 0 || " ${wanted[*]} " == *" $name "* ]] || return 0
-    ran=$((ran + 1))
-    : >"$log"
-    cp "$file" "$sound"
-    perl -0pi -e "$4" "$file"
-    if cmp -s "$file" "$sound"; then
-        verdict="the patch no longer applies to $file"
-    elif ! cargo test --locked --quiet --features sqlite --test session --no-run >"$log" 2>&1; then
-        verdict="the broken crate doesn't compile"
-    elif timeout 120 cargo test --locked --quiet --features sqlite --test session -- --exact "$test" >"$log" 2>&1; then
-        verdict="$test passes all the same"
-    elif ! grep -q '^test result: FAILED' "$log"; then
-        verdict="$test doesn't come to an end"
-    fi
-    # Copied anew, so that its time is a new one too: cargo goes by that.
-    cp "$sound" "$file"
-    if [[ -z $verdict ]]; then
-        echo "ok: $name: $test fails"
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $name: $verdict"
-        [[ ! -s $log ]] || tail -n 15 "$log"
-    fi
-}
+broken() { control "$1" "$2" "src/session/$3" "$4"; }
 
 broken time-goes-back time::time_never_goes_back mod.rs \
     's/self\.clock\.max\(now_ms\)/now_ms/'
@@ -248,6 +214,4 @@ broken durable-file-replaced sqlite_file::a_file_that_was_replaced_is_written_to
 broken durable-forked sqlite_file::a_forked_child_is_told_and_takes_no_lock_away sqlite.rs \
     's/if !self\.connection\.is_ours\(\)/if false/'
 
-((ran > 0)) || { echo "no such control: ${wanted[*]}"; exit 1; }
-echo "$ran controls, $failed failed"
-((failed == 0))
+finish

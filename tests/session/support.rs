@@ -1,9 +1,12 @@
 //! What the tests of sessions share.
 
-use std::ops::Range;
-
 use onceflight::session::{Applied, Builder, SessionBegin, SessionRequest};
 use onceflight::{Error, ErrorKind, Response, SessionTable};
+
+#[path = "../support/random.rs"]
+#[allow(dead_code, reason = "shared")]
+mod random;
+pub use random::Random;
 
 /// The clients of most tests, which have one session or two.
 pub const A: &[u8] = b"a";
@@ -89,30 +92,6 @@ pub fn add(
         *sum += 1;
         (0, sum.to_string())
     })
-}
-
-/// Numbers that a seed gives again: `SplitMix64`.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn within(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.next() % (range.end - range.start)
-    }
-
-    pub fn one_in(&mut self, chances: u64) -> bool {
-        self.next().is_multiple_of(chances)
-    }
-
-    pub fn of<'a, T>(&mut self, choice: &'a [T]) -> &'a T {
-        &choice[usize::try_from(self.within(0..choice.len() as u64)).expect("an index")]
-    }
 }
 
 /// What random choices are drawn from: `ONCEFLIGHT_SEED`, or always the same.

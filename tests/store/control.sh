@@ -19,61 +19,20 @@
 # | transaction-* | record and rows are both there, or neither |
 # | answer-* | after a lost answer to a commit, what the database did counts |
 #
-# A control fails if its patch no longer applies, if the broken crate doesn't compile, if the test isn't there, or if it
-# passes. Arguments choose controls by name.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
+# When a control fails, and its arguments: tests/support/control.sh.
+. "$(dirname "$0")/../support/control.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/store-controls}
-mkdir -p "$CARGO_TARGET_DIR"
-CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")
-export RUST_BACKTRACE=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
 export ONCEFLIGHT_KILLS=40
 
-tree=$(mktemp -d)
-trap 'rm -rf "$tree"' EXIT
-tar --exclude=./target --exclude=./.git -c . | tar -x -C "$tree"
-cd "$tree"
+tests=(cargo test --locked --quiet --features sqlite)
+shows='^test result: FAILED'
 
-wanted=("$@")
-ran=0
-failed=0
+build() { "${tests[@]}" --test "${1% *}" --no-run; }
+
+run() { timeout 120 "${tests[@]}" --test "${1% *}" -- --exact "${1#* }"; }
 
 # broken NAME TARGET TEST FILE PERL [FILE PERL]...: with each FILE changed by its PERL, TEST of that TARGET must fail.
-broken() {
-    local name=$1 target=$2 test=$3 log="$tree/control.log" verdict='' file
-    local -A sound=()
-    shift 3
-    [[ ${#wanted[@]} == 0 || " ${wanted[*]} " == *" $name "* ]] || return 0
-    ran=$((ran + 1))
-    : >"$log"
-    while (($#)); do
-        file=$1
-        sound[$file]=$(mktemp "$tree/sound.XXXXXX")
-        cp "$file" "${sound[$file]}"
-        perl -0pi -e "$2" "$file"
-        ! cmp -s "$file" "${sound[$file]}" || verdict="the patch no longer applies to $file"
-        shift 2
-    done
-    if [[ -n $verdict ]]; then
-        :
-    elif ! cargo test --locked --quiet --features sqlite --test "$target" --no-run >"$log" 2>&1; then
-        verdict="the broken crate doesn't compile"
-    elif timeout 120 cargo test --locked --quiet --features sqlite --test "$target" -- --exact "$test" >"$log" 2>&1; then
-        verdict="$test passes all the same"
-    elif ! grep -q '^test result: FAILED' "$log"; then
-        verdict="$test doesn't come to an end"
-    fi
-    # Copied anew, so that its time is a new one too: cargo goes by that.
-    for file in "${!sound[@]}"; do cp "${sound[$file]}" "$file"; done
-    if [[ -z $verdict ]]; then
-        echo "ok: $name: $test fails"
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $name: $verdict"
-        [[ ! -s $log ]] || tail -n 15 "$log"
-    fi
-}
+broken() { control "$1" "$2 $3" "${@:4}"; }
 
 sqlite=src/store/sqlite
 memory=src/store/memory.rs
@@ -159,6 +118,4 @@ broken transaction-in-two-parts crash transactions::sqlite::killed_anywhere $sql
 broken answer-believed crash transactions::sqlite::lost_answers src/idempotency/transaction.rs \
     's/if again == Settled::Stale \{/if true || again == Settled::Stale {/'
 
-((ran > 0)) || { echo "no such control: ${wanted[*]}"; exit 1; }
-echo "$ran controls, $failed failed"
-((failed == 0))
+finish

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant, SystemTime};
-use std::{env, fs, panic, process, thread};
+use std::{env, fs, process, thread};
 
 use onceflight::ErrorKind;
 use onceflight::store::{
@@ -12,8 +12,11 @@ use onceflight::store::{
     Settled, Store, Token,
 };
 
-/// Longer than anything here takes. Who waits this long has hung.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+#[path = "../support/patience.rs"]
+#[allow(dead_code, reason = "shared")]
+mod patience;
+pub use patience::{PATIENCE, eventually, within};
+
 /// A lease or a ttl that never passes during a test.
 pub const LONG: Duration = Duration::from_secs(3600);
 /// One that a test waits for.
@@ -89,16 +92,7 @@ pub(crate) use suite;
 
 /// Runs a case on a store, and fails if it hangs.
 pub fn run(backend: &'static Backend, case: fn(&World)) {
-    let (ended, end) = mpsc::channel::<()>();
-    let thread = thread::spawn(move || {
-        let _ended = ended; // dropped in a panic too
-        case(&World::new(backend));
-    });
-    let hangs = end.recv_timeout(2 * PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
-    assert!(!hangs, "it hangs");
-    if let Err(failure) = thread.join() {
-        panic::resume_unwind(failure);
-    }
+    within(2 * PATIENCE, move || case(&World::new(backend)));
 }
 
 /// A store with a scope in it that only this test knows.
@@ -363,19 +357,6 @@ pub fn essence(record: Option<Record>) -> impl PartialEq + std::fmt::Debug {
         let leased = it.lease_left.map(|left| !left.is_zero());
         (it.state, it.fingerprint, it.epoch, it.attempt, leased, it.response, it.checkpoint)
     })
-}
-
-/// Asks again and again: for what no event tells, such as that time has passed.
-#[track_caller]
-pub fn eventually<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(it) = there() {
-            return it;
-        }
-        assert!(start.elapsed() < PATIENCE, "{what}: it never came");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Runs `work` on so many threads at once, with their numbers.

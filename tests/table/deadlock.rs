@@ -26,7 +26,7 @@ fn leads_and_wants(table: &Table, own: &str, other: (&Table, &str), all_lead: &B
 
 /// One thread a key, each wanting the next one's: exactly one is told, and that frees the others.
 fn ring(size: usize, tables: usize) {
-    within(move || {
+    within(PATIENCE, move || {
         let tables: Vec<_> = (0..tables).map(|_| Table::new()).collect();
         let all_lead = Barrier::new(size);
         let nested: Vec<Nested> = thread::scope(|scope| {
@@ -57,7 +57,7 @@ fn ring(size: usize, tables: usize) {
 
 #[test]
 fn run_that_begins_its_own_key_is_told() {
-    within(|| {
+    within(PATIENCE, || {
         let table = Table::new();
         let outcome = table.run("k", || {
             assert_eq!(ErrorKind::WouldDeadlock, kind(table.run("k", || unreachable!())));
@@ -75,7 +75,7 @@ fn run_that_begins_its_own_key_is_told() {
 
 #[test]
 fn run_that_begins_its_own_key_deeper_down_is_told() {
-    within(|| {
+    within(PATIENCE, || {
         let table = Table::new();
         let outer = table.run("a", || {
             let inner = table.run("b", || {
@@ -90,7 +90,7 @@ fn run_that_begins_its_own_key_deeper_down_is_told() {
 
 #[test]
 fn requests_flagged_same_thread_are_told_too() {
-    within(|| {
+    within(PATIENCE, || {
         let table = Table::new();
         let lead = table.request("k").same_thread().begin().lead();
         assert_eq!(ErrorKind::WouldDeadlock, kind(table.begin("k")));
@@ -127,7 +127,7 @@ fn a_ring_across_tables_is_found() {
 /// The ring closes with a leader that was promoted only while another waited for its key.
 #[test]
 fn a_ring_through_a_promoted_leader_is_found() {
-    within(|| {
+    within(PATIENCE, || {
         let table = Table::new();
         let first = table.begin("b").lead();
         thread::scope(|scope| {
@@ -158,7 +158,7 @@ fn a_ring_through_a_promoted_leader_is_found() {
 #[test]
 fn a_ring_that_a_deadline_breaks_is_none() {
     for _ in 0..10 {
-        within(|| {
+        within(PATIENCE, || {
             let table = Table::new();
             let both_lead = Barrier::new(2);
             thread::scope(|scope| {
@@ -183,7 +183,7 @@ fn a_ring_that_a_deadline_breaks_is_none() {
 
 #[test]
 fn a_chain_is_no_ring() {
-    within(|| {
+    within(PATIENCE, || {
         let table = Table::new();
         let release = Barrier::new(2);
         thread::scope(|scope| {
@@ -234,7 +234,7 @@ fn looking_at_ones_own_flight_is_no_wait() {
 /// A thread that was overtaken leads no longer: waiting for its successor is just waiting.
 #[test]
 fn an_overtaken_leader_may_wait_for_its_successor() {
-    within(|| {
+    within(PATIENCE, || {
         let table = Table::new();
         let (table, ready) = (&table, &Barrier::new(2));
         thread::scope(|scope| {

@@ -260,7 +260,7 @@ fn a_follower_has_one_outcome() {
 
 #[test]
 fn a_follower_that_has_led_does_not_wait_for_itself() {
-    let result = within(|| {
+    let result = within(PATIENCE, || {
         let table = Table::new();
         let lead = table.begin("k").lead();
         let mut waiting = follower(table.try_begin("k"));

@@ -3,28 +3,21 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use onceflight::{Begin, DedupTable, Error, ErrorKind, Follower, Lead, TryBegin};
 
-/// Longer than anything here takes. Who waits this long has hung.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+#[path = "../support/patience.rs"]
+#[allow(dead_code, reason = "shared")]
+mod patience;
+pub use patience::{PATIENCE, pass, wait_until, within};
+
 /// A lease or a ttl that never passes during a test.
 pub const LONG: Duration = Duration::from_secs(3600);
 /// One that a test waits for.
 pub const SHORT: Duration = Duration::from_millis(20);
 
 pub type Table = DedupTable<String, u64>;
-
-pub fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !there() {
-        assert!(start.elapsed() < PATIENCE, "{what}: it never came");
-        thread::yield_now();
-    }
-}
 
 /// Waits until so many followers are in line.
 pub fn in_line<K, V, S>(table: &DedupTable<K, V, S>, count: u64)
@@ -33,24 +26,6 @@ where
     V: Send + Sync + 'static,
 {
     wait_until("followers in line", || table.stats().waiting == count);
-}
-
-/// Waits until a lease or ttl that began before this call has passed.
-pub fn pass(duration: Duration) {
-    thread::sleep(duration + Duration::from_millis(1));
-}
-
-/// Calls `work` on a thread of its own, and fails if it hangs.
-pub fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    let thread = thread::spawn(move || sender.send(work()));
-    match receiver.recv_timeout(PATIENCE) {
-        Ok(done) => done,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().expect_err("it sent nothing"))
-        }
-    }
 }
 
 pub fn kind<T>(result: Result<T, Error>) -> ErrorKind {

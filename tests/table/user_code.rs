@@ -114,7 +114,7 @@ impl std::fmt::Debug for Nosy {
 
 /// Runs `scene` with a probe, on a thread that may hang.
 fn scene(play: impl FnOnce(&Probe) + Send + 'static) {
-    within(move || {
+    within(PATIENCE, move || {
         let probe = Probe::default();
         play(&probe);
         assert!(probe.calls() > 0, "no user code was called");

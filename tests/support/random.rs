@@ -12,20 +12,28 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
     pub fn within(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.next() % (range.end - range.start)
+        range.start + self.below(range.end - range.start)
     }
 
     /// An index into something of this length.
     pub fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.within(0..len as u64)).expect("an index")
+        usize::try_from(self.below(len as u64)).expect("an index")
+    }
+
+    pub fn of<'a, T>(&mut self, choice: &'a [T]) -> &'a T {
+        &choice[self.index(choice.len())]
     }
 
     pub fn one_in(&mut self, chances: u64) -> bool {
-        self.next().is_multiple_of(chances)
+        self.below(chances) == 0
     }
 
     pub fn percent(&mut self, of_hundred: u64) -> bool {
-        self.within(0..100) < of_hundred
+        self.below(100) < of_hundred
     }
 }

@@ -1,0 +1,67 @@
+# shellcheck shell=bash disable=SC2034 # the suites use what is set here
+# Sourced by the suites' control.sh: breaks the crate in one place at a time, and demands that a test fails for it.
+#
+# A suite's own part: `broken`, which calls `control`; `build TEST` and `run TEST`, which answer as their commands do;
+# `shows`, what the output of a test that fails has. At its end it calls `finish`.
+#
+# A control fails if its patch no longer applies, if the broken crate doesn't compile, if its test isn't there, passes,
+# or doesn't come to an end. Arguments choose controls by name.
+set -euo pipefail
+suite=$(basename "$(dirname "$0")")
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/$suite-controls}
+mkdir -p "$CARGO_TARGET_DIR"
+CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")
+export RUST_BACKTRACE=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
+
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+tar --exclude=./target --exclude=./.git --exclude=./fuzz -c . | tar -x -C "$tree"
+cd "$tree"
+
+wanted=("$@")
+ran=0
+failed=0
+
+# control NAME TEST FILE PERL [FILE PERL]...: with each FILE changed by its PERL, TEST must fail.
+control() {
+    local name=$1 test=$2 log="$tree/control.log" verdict='' file
+    local -A sound=()
+    shift 2
+    [[ ${#wanted[@]} == 0 || " ${wanted[*]} " == *" $name "* ]] || return 0
+    ran=$((ran + 1))
+    : >"$log"
+    while (($#)); do
+        file=$1
+        sound[$file]=$(mktemp "$tree/sound.XXXXXX")
+        cp "$file" "${sound[$file]}"
+        perl -0pi -e "$2" "$file"
+        ! cmp -s "$file" "${sound[$file]}" || verdict="the patch no longer applies to $file"
+        shift 2
+    done
+    if [[ -n $verdict ]]; then
+        :
+    elif ! build "$test" >"$log" 2>&1; then
+        verdict="the broken crate doesn't compile"
+    elif run "$test" >"$log" 2>&1; then
+        verdict="$test passes all the same"
+    elif ! grep -q "$shows" "$log"; then
+        verdict="$test doesn't come to an end"
+    fi
+    # Copied anew, so that its time is a new one too: cargo goes by that.
+    for file in "${!sound[@]}"; do cp "${sound[$file]}" "$file"; done
+    if [[ -z $verdict ]]; then
+        echo "ok: $name: $test fails"
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $name: $verdict"
+        tail -n 15 "$log"
+    fi
+}
+
+finish() {
+    ((ran > 0)) || { echo "no such control: ${wanted[*]}"; exit 1; }
+    echo "$ran controls, $failed failed"
+    ((failed == 0))
+}
