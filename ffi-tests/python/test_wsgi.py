@@ -306,6 +306,14 @@ class Disabled(Case):
         self.assertEqual([self.ask(served).code for _ in range(2)], [201, 201])
         self.assertEqual(self.ask(served, "GET", key=None).code, 202)
 
+    def test_a_file_isnt_the_servers_own(self):
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            return environ["wsgi.file_wrapper"](io.BytesIO(b"what is in the file"), 4)
+
+        told = self.ask(self.disabled(app), **{"wsgi.file_wrapper": lambda *_: self.fail("the server's own")})
+        self.assertEqual(told.body, b"what is in the file")
+
 
 class Checkpoints(Case):
     """What an execution leaves for the next one; of other processes the HTTP suite tells."""

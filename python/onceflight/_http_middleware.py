@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import os
+import uuid
 import warnings
 from dataclasses import dataclass, field
 from enum import Enum
@@ -210,7 +211,7 @@ class Middleware(Generic[App, Asked]):
     @classmethod
     def created_then_ok(cls: Type[Self], app: App, url: str, **options: Any) -> Self:
         """201 for a success at first and 200 when it is told again; 409 at once for what is in progress;
-        400 without a key, whatever the method."""
+        400 without a key for PUT and DELETE too."""
 
         def require(method: str, path: str) -> Requirement:
             off = Requirement.usual(method) is Requirement.OFF
@@ -259,7 +260,7 @@ class Middleware(Generic[App, Asked]):
         try:
             key = parse(header or "", self._lenient)
         except BadKey:  # one that nobody else has: what is sent downstream with it isn't taken for the same
-            key = f"disabled-{fence}"
+            key = f"disabled-{uuid.uuid4().hex}"
         return Execution(key, fence, 1, None)
 
     def _keyed(self, asked: Asked, key: str, method: str, path: bytes, query: bytes, body: bytes) -> Keyed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from http.client import responses
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from wsgiref.util import FileWrapper
 
 from ._http_middleware import Answer
 from ._http_record import Headers
@@ -23,6 +24,7 @@ def tell(answer: Answer, environ: Environ, start_response: StartResponse) -> Lis
 
 def collect(app: App, environ: Environ) -> Answer:
     """Calls an application, and closes what it returned."""
+    environ["wsgi.file_wrapper"] = FileWrapper  # the server's own may be for sending alone
     collector = Collector()
     pieces = app(environ, collector.start_response)
     try:

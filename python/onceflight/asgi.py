@@ -7,7 +7,7 @@ here. Processes of both kinds over one store replay each other's responses. WebS
 without a key pass through untouched.
 
 The event loop waits for no other request and for no store: who waits has a place in the table's event queue,
-and threads of the loop's executor tell the store.
+and threads of the middleware's own tell the store.
 
 | a request with a key | and so |
 |-|-|
@@ -28,8 +28,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Callable, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Set, Tuple, Union
 from urllib.parse import unquote_to_bytes
 
 from . import _http_problem as problem
@@ -42,6 +43,7 @@ from .table import Table
 __all__ = ["EXECUTION", "Execution", "Idempotency", "Keep", "Requirement", "authorization"]
 
 STORE_TIMEOUT = 5.0  # the table's default
+THREADS = 8  # that wait for the store at once
 
 
 def authorization(scope: Scope) -> bytes:
@@ -70,6 +72,8 @@ class Idempotency(Middleware[App, Scope]):
         super().__init__(app, url, principal=principal, **options)
         self._store_timeout = options.get("store_timeout") or STORE_TIMEOUT
         self._executions: Set[asyncio.Task[None]] = set()  # a loop alone doesn't keep them
+        self._threads: Dict[int, ThreadPoolExecutor] = {}
+        self._openings: Dict[asyncio.AbstractEventLoop, asyncio.Future[Table]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -118,15 +122,24 @@ class Idempotency(Middleware[App, Scope]):
     async def _begin(self, keyed: Keyed) -> Union[Answer, Tuple[Lead, Execution]]:
         table = self._tables.get(os.getpid())
         if table is None:
-            table = await asyncio.get_running_loop().run_in_executor(None, self._opened)
+            table = await asyncio.shield(self._opening())
         try:
             return self._begun(keyed, await self._ask(table, keyed))
         except OnceflightError as error:
             raise self._refused(error) from error
 
+    def _opening(self) -> asyncio.Future[Table]:
+        """Once for all of a loop's requests: each would take a thread, for as long as the store is away."""
+        loop = asyncio.get_running_loop()
+        opening = self._openings.get(loop)
+        if opening is None:
+            opening = self._openings[loop] = loop.run_in_executor(self._own_threads(), self._opened)
+            opening.add_done_callback(lambda _: self._openings.pop(loop, None))
+        return opening
+
     async def _ask(self, table: Table, keyed: Keyed) -> Begun:
         begin = partial(table.aio.begin, keyed.name, fingerprint=keyed.fingerprint)
-        if 0 < self._wait < self._store_timeout:
+        if 0 < self._wait <= self._store_timeout:
             # A wait may be over before the store has answered. So it says first whether there is what to
             # wait for, whether with this payload, or that it is away.
             try:
@@ -157,7 +170,7 @@ class Idempotency(Middleware[App, Scope]):
             answer = collector.take(message)
             if answer is not None:
                 answer = self._tell_as(0, answer)
-                await _aside(lead, self._record, lead, answer)
+                await self._aside(lead, self._record, lead, answer)
                 whole.set_result(answer)
 
         try:
@@ -166,7 +179,21 @@ class Idempotency(Middleware[App, Scope]):
                 raise RuntimeError("the application returned before its response was whole")
         finally:
             if not lead.settled:
-                await _aside(lead, lead.__exit__, None, None, None)
+                await self._aside(lead, lead.__exit__, None, None, None)
+
+    async def _aside(self, lead: Lead, settle: Callable[..., None], *arguments: Any) -> None:
+        """Settles where the loop doesn't wait for the store."""
+        if lead._table._durable:
+            await asyncio.get_running_loop().run_in_executor(self._own_threads(), settle, *arguments)
+        else:
+            settle(*arguments)
+
+    def _own_threads(self) -> ThreadPoolExecutor:
+        """Not the loop's: those may all wait for requests to this very server, which end by a settle."""
+        process = os.getpid()  # a child of a fork has none of its parent's threads
+        if process not in self._threads:
+            self._threads[process] = ThreadPoolExecutor(THREADS, "onceflight-asgi")
+        return self._threads[process]
 
 
 def _replaying(body: bytes, whole: asyncio.Future[Answer]) -> Receive:
@@ -179,17 +206,3 @@ def _replaying(body: bytes, whole: asyncio.Future[Answer]) -> Receive:
         return {"type": "http.disconnect"}
 
     return receive
-
-
-async def _aside(lead: Lead, settle: Callable[..., None], *arguments: Any) -> None:
-    """Settles where the loop doesn't wait for the store."""
-    if lead._table._durable:
-        await asyncio.get_running_loop().run_in_executor(None, settle, *arguments)
-    else:
-        settle(*arguments)
-
-
-def _header(scope: Scope, name: bytes) -> Optional[str]:
-    """Several of one name are joined, as in WSGI."""
-    values = [value.decode("latin-1") for field, value in scope["headers"] if field == name]
-    return ",".join(values) if values else None

@@ -38,7 +38,6 @@ from __future__ import annotations
 import io
 import logging
 from typing import Any, Callable, Iterable, Optional, Union
-from wsgiref.util import FileWrapper
 
 from . import _http_problem as problem
 from ._http_middleware import EXECUTION, Answer, Execution, Keep, Keyed, Middleware, Refused, Requirement
@@ -154,7 +153,6 @@ class Idempotency(Middleware[App, Environ]):
             return told
         lead, environ[EXECUTION] = told
         with lead:  # what it raises abandons
-            environ["wsgi.file_wrapper"] = FileWrapper  # the server's own may be for sending alone
             answer = self._tell_as(0, collect(self._app, environ))
             self._record(lead, answer)
         return answer

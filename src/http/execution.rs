@@ -1,5 +1,6 @@
 //! What a handler finds of its execution, and what it can leave for the next one.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind};
@@ -76,11 +77,12 @@ impl Execution {
     }
 
     /// One that no store knows of, for a handler that expects one. Without a key it has one of its own:
-    /// what is sent downstream with it isn't taken for the same.
+    /// what is sent downstream with it isn't taken for the same, in the next run neither.
     pub(super) fn unrecorded(key: Option<String>) -> Self {
         static FENCE: AtomicU64 = AtomicU64::new(0);
         let fence = FENCE.fetch_add(1, Ordering::Relaxed) + 1;
-        let key = key.unwrap_or_else(|| format!("disabled-{fence}"));
+        let drawn = || RandomState::new().hash_one(fence);
+        let key = key.unwrap_or_else(|| format!("disabled-{:016x}{:016x}", drawn(), drawn()));
         Self { key, fence, attempt: 1, checkpoint: None, place: Place::Nowhere }
     }
 

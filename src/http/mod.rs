@@ -127,8 +127,8 @@ impl Idempotency {
     /// that the store couldn't be told is the client's all the same; whether it was executed is unknown from
     /// then on.
     ///
-    /// What the store failed with, if it did, is in the response's extensions: an [`Error`], for the
-    /// server's log.
+    /// What the table failed with, if it did, is in the response's extensions: an [`Error`], for the server's
+    /// log. So is why it refused (409, 422): its [`kind`](Error::kind) tells.
     pub fn handle<B: AsRef<[u8]>>(
         &self,
         mut request: Request<B>,

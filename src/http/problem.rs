@@ -138,7 +138,9 @@ impl Problem {
                 "Nothing was executed. Send it again later, with the same key.".into()
             }
             Self::CommitFailed => {
-                "Its transaction didn't say that it had committed. Send it again, with the same key.".into()
+                "Its transaction didn't say that it had committed. Send it again, with the same key; had it none, \
+                 find out first what it did."
+                    .into()
             }
             Self::RecordCorrupt => "It won't be executed again. The operator has to look.".into(),
         }

@@ -32,8 +32,11 @@ impl Idempotency {
             Ok(Some(keyed)) => keyed,
             Ok(None) => {
                 let response = self.unkeyed(request, |request| handler(request, &mut tx));
-                let commits = self.keeps(&response);
-                return if commits { self.committed(tx.commit(), response) } else { response };
+                if !self.keeps(&response) {
+                    return response;
+                }
+                let committed = tx.check().and_then(|()| tx.commit());
+                return self.committed(committed, response);
             }
             Err(problem) => return self.refusal(&problem),
         };

@@ -336,6 +336,9 @@ impl Attempt {
             let _ = shared.store.withdraw(&asking.key, turn.token, self.store_deadline());
             return Err(ErrorKind::Closed.into());
         }
+        // All may have leads to care for since it was asked last: then nobody knows of this one. There are
+        // threads already, so this can't fail.
+        let _ = shared.keep_up();
         shared.count_lead(attempt, taken_over);
         turn.use_up();
         Ok(Begun::Lead(Led { name, fence: epoch, attempt, checkpoint }))

@@ -274,12 +274,16 @@ impl Leads {
         let mut state = self.lock();
         let State { leads, due, .. } = &mut *state;
         let evicted = leads.extract_if(|_, lead| *lead.key == *key);
-        evicted
+        let flights = evicted
             .filter_map(|(name, lead)| {
                 due.remove(&(lead.care_at, name));
                 lead.flight()
             })
-            .collect()
+            .collect();
+        if state.closed && state.is_empty() {
+            self.changed.notify_one(); // it may go
+        }
+        flights
     }
 
     /// Takes a lead's local flight from it. Answers that, and its epoch.
@@ -328,7 +332,8 @@ impl State {
             Another::None
         } else if self.idle > 0 {
             Another::Idle
-        } else if self.hands < most && !self.due.is_empty() {
+        } else if self.hands < most && self.leads.len() + self.reserved > 1 {
+            // Though nothing else is due: a lead that is granted, or renewed, meanwhile will be.
             self.hire();
             Another::New
         } else {

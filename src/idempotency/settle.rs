@@ -8,7 +8,7 @@ use super::builder::{ending, remembered};
 use super::leads::{Chore, Leading};
 use super::shared::{Answer, Shared, up};
 use super::upkeep::survive;
-use crate::clock;
+use crate::clock::{self, NEVER};
 use crate::error::{Error, ErrorKind};
 use crate::store::{RecordKey, Release, Response, Settled, Store};
 use crate::table::OnCancel;
@@ -227,7 +227,11 @@ impl Shared {
             match renewed {
                 Ok(Settled::Done) => self.leads.renewed(name, lease, sent),
                 Ok(Settled::Stale) => {}
-                Err(_) => drop(self.leads.set_lease(name, before)),
+                Err(_) => {
+                    self.leads.set_lease(name, before);
+                    // It may have reached the store, and be shorter: what is renewed now lasts for certain.
+                    self.leads.care(name, |lead| if lead.lease.is_some() { sent } else { NEVER });
+                }
             }
             renewed
         })

@@ -132,7 +132,7 @@ struct Place<'a> {
     open: &'a mut Option<Open>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
     /// Opens the entry, until its record.
     #[inline(always)]
     fn open(&mut self, request: &SessionRequest<'_>) {
@@ -141,22 +141,10 @@ impl Place<'_> {
         *self.open = Some(Open { slot: self.slot, incarnation, seq, digest, spare });
     }
 
-    /// Does it now; the entry is open only if that panics.
+    /// While it is executed: the entry is open only if that panics.
     #[inline(always)]
-    fn execute<R>(&mut self, request: &SessionRequest<'_>, execute: impl FnOnce() -> R) -> R {
-        struct Panics<'e, 'a, 'r>(&'e mut Place<'a>, &'e SessionRequest<'r>);
-
-        impl Drop for Panics<'_, '_, '_> {
-            #[cold]
-            fn drop(&mut self) {
-                self.0.open(self.1);
-            }
-        }
-
-        let panics = Panics(self, request);
-        let result = execute();
-        std::mem::forget(panics);
-        result
+    fn executing<'e, 'r>(&'e mut self, request: &'e SessionRequest<'r>) -> Executing<'e, 'a, 'r> {
+        Executing(self, request)
     }
 
     /// Keeps what it was executed with, or that it was.
@@ -177,6 +165,15 @@ impl Place<'_> {
         let (reply, response) = Reply::over(spare, status, data, digest);
         session.put(seq, reply);
         Ok(response)
+    }
+}
+
+struct Executing<'e, 'a, 'r>(&'e mut Place<'a>, &'e SessionRequest<'r>);
+
+impl Drop for Executing<'_, '_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.0.open(self.1);
     }
 }
 
@@ -382,9 +379,11 @@ impl SessionTable {
         match self.enter(request, now_ms)? {
             Entered::Replayed(response) => Ok(Applied { response, replayed: true }),
             Entered::Lead(mut place) => {
-                let (status, data) = place.execute(request, execute);
-                let digest = request.digest.as_ref();
-                let response = place.answer(request.seq, digest, status, data.as_ref())?;
+                let executing = place.executing(request);
+                let (status, data) = execute();
+                let data = data.as_ref();
+                std::mem::forget(executing);
+                let response = place.answer(request.seq, request.digest.as_ref(), status, data)?;
                 self.make_room_for(&response);
                 Ok(Applied { response, replayed: false })
             }

@@ -229,7 +229,8 @@ impl Node {
             SessionBegin::Replayed(response) => Ok(Applied { response, replayed: true }),
             SessionBegin::Lead => {
                 let (status, data) = execute();
-                let response = self.sessions.lock().record(request, status, data.as_ref())?;
+                let data = data.as_ref(); // the user's, and so before the lock
+                let response = self.sessions.lock().record(request, status, data)?;
                 Ok(Applied { response, replayed: false })
             }
         }

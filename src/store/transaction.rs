@@ -29,6 +29,12 @@ pub trait Transaction: Sized {
         ttl: Duration,
     ) -> Result<Settled, Error>;
 
+    /// Whether it could still commit, where a driver's commit doesn't tell. (A `complete` that succeeded has
+    /// found that out already.)
+    fn check(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Commits. After an error it isn't known whether it did.
     fn commit(self) -> Result<(), Error>;
 }

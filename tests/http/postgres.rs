@@ -83,6 +83,12 @@ fn one_transaction_on_postgres() {
         answer(201)
     });
     assert_eq!((spoiled.status().as_u16(), &*problem(&spoiled)), (503, "unavailable"));
+    let unkeyed = Request::put("/pay").body("100").expect("a request");
+    let spoiled = bank.pay(&processes[0], unkeyed, |tx| {
+        assert!(tx.batch_execute("SELECT 1 / 0").is_err());
+        answer(201)
+    });
+    assert_eq!((spoiled.status().as_u16(), &*problem(&spoiled)), (503, "commit-failed"));
     assert_eq!(bank.paid(), 0);
 
     let barrier = Barrier::new(8);

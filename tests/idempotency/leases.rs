@@ -87,6 +87,29 @@ fn a_renewal_that_hangs_costs_no_other_lead_its_lease() {
     }
 }
 
+/// Catches a lead that nobody watches, since it was granted while all hands had others to care for.
+#[test]
+fn a_lead_that_is_granted_during_a_renewal_has_its_heartbeat() {
+    let [one] = processes(|table| table.lease(BEAT * 2));
+    let [slow, next] = [(); 2].map(|()| one.wire.hold_next(Verb::Renew));
+    let long = one.request("k").lease(BEAT * 4).begin().lead();
+    let claim = one.wire.hold_next(Verb::Claim);
+    thread::scope(|scope| {
+        let short = scope.spawn(|| one.begin("l").lead());
+        claim.wait_arrived(1);
+        // Held for a quarter of its lease. By then it is time for the other's, whose claim was sent before.
+        slow.wait_arrived(1);
+        claim.open();
+        let short = short.join().unwrap();
+        next.wait_arrived(1);
+        assert_eq!(0, one.wire.ended(Verb::Renew));
+        next.open();
+        slow.open();
+        short.complete(response(1)).unwrap();
+    });
+    long.complete(response(1)).unwrap();
+}
+
 /// Catches a heart that beats on for what was settled.
 #[test]
 fn a_heartbeat_ends_with_its_lead() {

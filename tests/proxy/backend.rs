@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use hyper::{Request, Response};
 use parking_lot::Mutex;
@@ -41,6 +43,23 @@ fn a_slow_backend_is_504() {
     });
     let proxy = Proxy::start(&["--backend", &url, "--backend-timeout-ms", "200"]);
     assert_eq!(get(&proxy.url("/")).status, 504);
+}
+
+/// It isn't silent as long as it says that there is more to come.
+#[test]
+fn a_backend_that_takes_its_time_and_says_so_isnt_504() {
+    let url = scripted(|_, mut stream| {
+        read_head(&mut stream);
+        for _ in 0..4 {
+            thread::sleep(Duration::from_secs(1));
+            stream.write_all(b"HTTP/1.1 102 Processing\r\n\r\n").unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let proxy = Proxy::start(&["--backend", &url, "--backend-timeout-ms", "3000"]);
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let said = Client::of(&proxy).say(request).rest();
+    assert!(said.contains("HTTP/1.1 200 OK\r\n"), "{said}");
 }
 
 #[test]

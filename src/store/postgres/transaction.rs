@@ -106,6 +106,13 @@ impl crate::store::Transaction for Transaction<'_> {
         store.complete_in(self, key, held, response, ttl)
     }
 
+    /// A statement that failed has spoiled the transaction: its COMMIT is a rollback, and the driver calls that a
+    /// success. Any other statement is refused.
+    fn check(&mut self) -> Result<(), Error> {
+        self.batch_execute("SELECT 1")
+            .map_err(|error| Failure::from(fault::explain("postgres", &error)).into_error())
+    }
+
     fn commit(self) -> Result<(), Error> {
         Transaction::commit(self)
             .map_err(|error| Failure::from(fault::explain("postgres", &error)).into_error())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rusqlite::DropBehavior;
+
 use super::SqliteStore;
 use crate::error::Error;
 use crate::store::{Claim, Claimed, Held, RecordKey, Response, Settled, Transaction};
@@ -15,6 +17,8 @@ impl Transaction for rusqlite::Transaction<'_> {
         key: &RecordKey,
         claim: &Claim<'_>,
     ) -> Result<Claimed, Error> {
+        // A claim that is dropped must be undone, whatever its transaction was to do.
+        self.set_drop_behavior(DropBehavior::Rollback);
         store.claim_in(self, key, claim)
     }
 

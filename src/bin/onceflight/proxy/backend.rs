@@ -151,8 +151,8 @@ impl Backend {
     ) -> Result<Response<Incoming>, Failure> {
         // A server that refuses a request may say so and close before it has read all of it.
         let sent = wire::send(&socket, head, request.body());
-        socket.set_deadline(Some(Instant::now() + self.patience));
-        let received = match (final_response(&mut socket, request.method(), interim), sent) {
+        let received = self.final_response(&mut socket, request.method(), interim);
+        let received = match (received, sent) {
             (Ok(received), _) => received,
             (Err(_), Err(error)) => return Err(Fault::from(error).into()),
             (Err(fault), Ok(())) => return Err(fault.into()),
@@ -165,25 +165,28 @@ impl Backend {
         incoming.give_back();
         Ok(head.map(|()| incoming))
     }
-}
 
-/// The response that no other one follows. Those before it are told as they come.
-fn final_response(
-    socket: &mut Socket,
-    method: &Method,
-    interim: &dyn Fn(Response<()>),
-) -> Result<wire::Received<Response<()>>, Fault> {
-    let mut told = 0;
-    loop {
-        let received = wire::response(socket, method)?;
-        if !received.head.status().is_informational() {
-            return Ok(received);
+    /// The response that no other one follows. Those before it are told as they come; whoever sends one isn't
+    /// silent.
+    fn final_response(
+        &self,
+        socket: &mut Socket,
+        method: &Method,
+        interim: &dyn Fn(Response<()>),
+    ) -> Result<wire::Received<Response<()>>, Fault> {
+        let mut told = 0;
+        loop {
+            socket.set_deadline(Some(Instant::now() + self.patience));
+            let received = wire::response(socket, method)?;
+            if !received.head.status().is_informational() {
+                return Ok(received);
+            }
+            if told == MOST_INTERIM {
+                return Err(Fault::Malformed("its interim responses have no end"));
+            }
+            told += 1;
+            interim(received.head);
         }
-        if told == MOST_INTERIM {
-            return Err(Fault::Malformed("its interim responses have no end"));
-        }
-        told += 1;
-        interim(received.head);
     }
 }
 

@@ -126,11 +126,12 @@ impl Proxy {
     }
 
     fn coalesced(&self, request: &Request<Vec<u8>>, client: &Interim<'_>) -> Told {
-        let key = self.identity.key(request);
+        // The key has the body in it, here and in the table.
         let mut room = self.memory.room();
-        if !room.grow_to(key.len()) {
+        if !room.grow_to(request.body().len().saturating_mul(2)) {
             return self.alone(request, client);
         }
+        let key = self.identity.key(request);
         let begun = match self.table.try_begin(key.as_slice()) {
             Ok(TryBegin::Follower(mut follower)) => {
                 (self.observe)(Step::Waits, request);
