@@ -1,6 +1,7 @@
-//! Records in memory: for tests, and the shortest statement of what every store does.
+//! Records in memory: for one process, for tests, and the shortest statement of what every store does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,12 +32,23 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     rows: BTreeMap<RecordId, Row>,
+    /// When which record may expire: as it was said once, and so no earlier than it does now.
+    expiries: BinaryHeap<Reverse<(Moment, RecordId)>>,
+    /// What all of them take, and may.
+    bytes: usize,
+    max_bytes: Option<usize>,
     last_epoch: u64,
     /// What was settled while somebody waited, and the number of the first of it: each listener
     /// remembers how far it has read.
     news: VecDeque<RecordId>,
     news_from: u64,
 }
+
+/// A record without its bytes, in the maps.
+const ROW: usize = 512;
+
+/// So many expiries may be out of date, and as many as there are records.
+const SPARE: usize = 1024;
 
 /// Listeners that are further behind are told to look at everything.
 const NEWS_KEPT: usize = 1024;
@@ -61,6 +73,14 @@ struct Row {
 }
 
 impl Row {
+    /// What it takes in memory, about.
+    fn size(&self) -> usize {
+        let response = self.response.as_ref().map_or(0, |it| it.data().len());
+        let boxes =
+            [&self.fingerprint, &self.checkpoint].map(|it| it.as_ref().map_or(0, |it| it.len()));
+        ROW + self.key.scope().len() + self.key.key().len() + response + boxes.iter().sum::<usize>()
+    }
+
     fn is_expired(&self) -> bool {
         clock::passed(self.expires)
     }
@@ -88,10 +108,22 @@ fn left(until: Moment) -> Option<Duration> {
 }
 
 impl MemoryStore {
-    /// An empty one.
+    /// An empty one, which takes whatever it is given.
     pub fn new() -> Self {
+        Self::with_state(State::default())
+    }
+
+    /// An empty one that takes no new key while its records take `max_bytes` (each with 512 bytes of its own):
+    /// that is [`Overloaded`](ErrorKind::Overloaded), until some have expired or are evicted. Those that it
+    /// has it keeps, and still takes what becomes of them: a response that were dropped would be a key that is
+    /// executed again.
+    pub fn bounded(max_bytes: usize) -> Self {
+        Self::with_state(State { max_bytes: Some(max_bytes), ..State::default() })
+    }
+
+    fn with_state(state: State) -> Self {
         let shared = Shared {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             settled: Condvar::default(),
             generation: fork::enrol(),
         };
@@ -153,11 +185,82 @@ impl State {
         }
     }
 
+    fn remove(&mut self, id: RecordId) -> Option<Row> {
+        let row = self.rows.remove(&id)?;
+        self.bytes -= row.size();
+        Some(row)
+    }
+
+    fn change(&mut self, id: RecordId, change: impl FnOnce(&mut Row)) {
+        let Some(row) = self.rows.get_mut(&id) else { return };
+        let (size, before) = (row.size(), row.expires);
+        change(row);
+        let expires = row.expires;
+        self.bytes = self.bytes - size + row.size();
+        if expires != before {
+            self.expires(id, expires);
+        }
+    }
+
+    /// Changes the record of a lead that is still that key's.
+    fn change_of(&mut self, key: &RecordKey, held: Held, change: impl FnOnce(&mut Row)) -> Settled {
+        match self.rows.get(&key.id()) {
+            Some(row) if row.held == held && row.state == RecordState::InProgress => {
+                self.change(key.id(), change);
+                Settled::Done
+            }
+            _ => Settled::Stale,
+        }
+    }
+
+    fn expires(&mut self, id: RecordId, at: Moment) {
+        if at == NEVER {
+            return;
+        }
+        self.expiries.push(Reverse((at, id)));
+        if self.expiries.len() > 2 * self.rows.len() + SPARE {
+            let rows = &self.rows;
+            self.expiries
+                .retain(|Reverse((at, id))| rows.get(id).is_some_and(|row| row.expires == *at));
+        }
+    }
+
+    /// Removes what has been expired for long, `max` records at most. How many it were.
+    fn purge(&mut self, max: usize) -> usize {
+        let long_ago = clock::now().saturating_sub(clock::span(GRACE));
+        let mut gone = 0;
+        while gone < max
+            && let Some(&Reverse((at, id))) = self.expiries.peek()
+            && at <= long_ago
+        {
+            self.expiries.pop();
+            if self.rows.get(&id).is_some_and(|row| row.expires <= long_ago) {
+                self.remove(id);
+                gone += 1;
+            }
+        }
+        gone
+    }
+
+    /// Whether there is room for one more.
+    fn check_room(&mut self) -> Result<(), Error> {
+        let Some(most) = self.max_bytes.filter(|&most| self.bytes >= most) else { return Ok(()) };
+        self.purge(usize::MAX);
+        if self.bytes < most {
+            return Ok(());
+        }
+        let detail = format!(
+            "the records in memory take {} bytes, and may take {most}: let it have more, or keep responses for a shorter time",
+            self.bytes
+        );
+        Err(Error::new(ErrorKind::Overloaded, detail))
+    }
+
     fn grant(&mut self, key: &RecordKey, claim: &Claim<'_>) -> Claimed {
         self.last_epoch += 1;
         let held = Held { token: claim.token, epoch: self.last_epoch };
         // What goes on is the same flight's; anything else is forgotten.
-        let before = self.rows.remove(&key.id()).filter(|row| {
+        let before = self.remove(key.id()).filter(|row| {
             !row.is_expired()
                 && row.state != RecordState::Completed
                 && row.fingerprint.as_deref() == claim.fingerprint
@@ -179,7 +282,10 @@ impl State {
             watched: false,
         };
         row.lease(claim.lease);
+        let expires = row.expires;
+        self.bytes += row.size();
         self.rows.insert(key.id(), row);
+        self.expires(key.id(), expires);
         Claimed::Lead(Grant { epoch: held.epoch, attempt, checkpoint, taken_over: lost })
     }
 }
@@ -188,6 +294,7 @@ impl Store for MemoryStore {
     fn claim(&self, key: &RecordKey, claim: &Claim<'_>, _: Instant) -> Result<Claimed, Error> {
         self.with(|state| {
             let Some(row) = state.rows.get_mut(&key.id()) else {
+                state.check_room()?;
                 return Ok(state.grant(key, claim));
             };
             key.check(row.key.scope(), row.key.key())?;
@@ -230,13 +337,7 @@ impl Store for MemoryStore {
         lease: Option<Duration>,
         _: Instant,
     ) -> Result<Settled, Error> {
-        self.with(|state| match state.rows.get_mut(&key.id()) {
-            Some(row) if row.held == held && row.state == RecordState::InProgress => {
-                row.lease(lease);
-                Settled::Done
-            }
-            _ => Settled::Stale,
-        })
+        self.with(|state| state.change_of(key, held, |row| row.lease(lease)))
     }
 
     fn checkpoint(
@@ -246,13 +347,7 @@ impl Store for MemoryStore {
         data: &[u8],
         _: Instant,
     ) -> Result<Settled, Error> {
-        self.with(|state| match state.rows.get_mut(&key.id()) {
-            Some(row) if row.held == held && row.state == RecordState::InProgress => {
-                row.checkpoint = Some(data.into());
-                Settled::Done
-            }
-            _ => Settled::Stale,
-        })
+        self.with(|state| state.change_of(key, held, |row| row.checkpoint = Some(data.into())))
     }
 
     fn complete(
@@ -264,12 +359,12 @@ impl Store for MemoryStore {
         _: Instant,
     ) -> Result<Settled, Error> {
         self.settle(key, held, RecordState::Completed, |state, id, _| {
-            if let Some(row) = state.rows.get_mut(&id) {
+            state.change(id, |row| {
                 row.state = RecordState::Completed;
                 row.response = Some(response.clone());
                 row.checkpoint = None;
                 row.expires = after(Some(ttl));
-            }
+            });
         })
     }
 
@@ -281,20 +376,20 @@ impl Store for MemoryStore {
         _: Instant,
     ) -> Result<Settled, Error> {
         self.settle(key, held, RecordState::Released, |state, id, watched| {
-            let Some(row) = state.rows.get_mut(&id) else { return };
+            let has_checkpoint = state.rows.get(&id).is_some_and(|row| row.checkpoint.is_some());
             match release {
                 // Not its lead's any more: a renewal that was under way must not revive it.
-                Release::Abandon => {
+                Release::Abandon => state.change(id, |row| {
                     row.held.token = Token::NOBODY;
                     row.lease_until = clock::now();
+                }),
+                Release::Cancel { successor, keep } if successor || watched || has_checkpoint => {
+                    state.change(id, |row| {
+                        row.state = RecordState::Released;
+                        row.expires = after(Some(keep));
+                    });
                 }
-                Release::Cancel { successor, keep }
-                    if successor || watched || row.checkpoint.is_some() =>
-                {
-                    row.state = RecordState::Released;
-                    row.expires = after(Some(keep));
-                }
-                Release::Cancel { .. } => drop(state.rows.remove(&id)),
+                Release::Cancel { .. } => drop(state.remove(id)),
             }
         })
     }
@@ -311,7 +406,7 @@ impl Store for MemoryStore {
         self.with(|state| {
             let settled = |row: &Row| row.state != RecordState::InProgress;
             let found = state.rows.get(&key.id()).is_some_and(settled);
-            Ok(found && state.rows.remove(&key.id()).is_some_and(|row| !row.is_expired()))
+            Ok(found && state.remove(key.id()).is_some_and(|row| !row.is_expired()))
         })?
     }
 
@@ -340,7 +435,7 @@ impl Store for MemoryStore {
 
     fn evict(&self, key: &RecordKey, _: Instant) -> Result<bool, Error> {
         self.with(|state| {
-            let Some(row) = state.rows.remove(&key.id()) else { return false };
+            let Some(row) = state.remove(key.id()) else { return false };
             if row.watched {
                 state.tell(key.id());
                 self.shared.settled.notify_all();
@@ -350,15 +445,7 @@ impl Store for MemoryStore {
     }
 
     fn purge(&self, max: usize, _: Instant) -> Result<usize, Error> {
-        self.with(|state| {
-            let long_ago = clock::now().saturating_sub(clock::span(GRACE));
-            let expired = state.rows.iter().filter(|(_, row)| row.expires <= long_ago);
-            let expired: Vec<RecordId> = expired.take(max).map(|(id, _)| *id).collect();
-            for id in &expired {
-                state.rows.remove(id);
-            }
-            expired.len()
-        })
+        self.with(|state| state.purge(max))
     }
 
     fn listen(&self, _: Instant) -> Result<Box<dyn News>, Error> {
@@ -412,5 +499,50 @@ impl News for Listener {
         }
         news.into_iter().map(Heard::Record).for_each(heard);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn claim(store: &MemoryStore, name: u32) -> Result<Claimed, Error> {
+        let claim = Claim {
+            token: Token::draw()?,
+            fingerprint: None,
+            lease: Some(LONG),
+            keep: Some(LONG),
+            take_over: true,
+            watch: false,
+            following: None,
+        };
+        store.claim(&key(name), &claim, Instant::now())
+    }
+
+    fn key(name: u32) -> RecordKey {
+        RecordKey::new(b"", name.to_le_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_records() {
+        let store = MemoryStore::bounded(1 << 20);
+        for name in 0..100 {
+            claim(&store, name).unwrap();
+            store.evict(&key(name), Instant::now()).unwrap();
+        }
+        let bytes = store.with(|state| (state.bytes, state.rows.len())).unwrap();
+        assert_eq!((0, 0), bytes);
+    }
+
+    #[test]
+    fn expiries_of_records_that_are_gone_are_dropped() {
+        let store = MemoryStore::new();
+        for _ in 0..10 * SPARE {
+            claim(&store, 1).unwrap();
+            store.evict(&key(1), Instant::now()).unwrap();
+        }
+        assert!(store.with(|state| state.expiries.len()).unwrap() <= SPARE + 2);
     }
 }

@@ -230,3 +230,15 @@ fn what_the_window_keeps_has_a_quarter_at_most() {
     }));
     assert_eq!(roles(&replies, "replayed"), 2);
 }
+
+#[test]
+fn without_a_store_new_keys_are_refused_when_those_kept_take_too_much() {
+    let backend = Backend::start(|nth, _| Response::new(nth.to_string().repeat(100_000).into()));
+    let proxy = Proxy::before(&backend, &["--max-kept", "300000"]);
+    let told: Vec<_> = (0..4).map(|key| pay(&proxy.url("/"), &key.to_string(), "tea")).collect();
+    assert_eq!([200, 200, 200, 503], [0, 1, 2, 3].map(|nth: usize| told[nth].status));
+    assert_eq!(("overloaded", "1"), (problem(&told[3]).as_str(), told[3].header("retry-after")));
+    assert_eq!(backend.seen(), 3);
+    let again = pay(&proxy.url("/"), "0", "tea");
+    assert_eq!((again.status, again.role(), &again.body), (200, "replayed", &told[0].body));
+}

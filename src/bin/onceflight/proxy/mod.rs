@@ -132,7 +132,7 @@ fn keys(options: &Options) -> Result<Idempotency, Failed> {
         } else {
             OnLeaseExpired::TakeOver
         })
-        .over(store(options.store.as_deref())?)?;
+        .over(store(options)?)?;
     let (must, header) = (options.require_key, options.scope_header.clone());
     let one_host = options.one_host;
     Ok(Idempotency::builder()
@@ -151,12 +151,12 @@ fn keys(options: &Options) -> Result<Idempotency, Failed> {
         .over(table))
 }
 
-fn store(url: Option<&str>) -> Result<Arc<dyn Store>, Failed> {
-    if let Some(url) = url {
+fn store(options: &Options) -> Result<Arc<dyn Store>, Failed> {
+    if let Some(url) = &options.store {
         return Ok(store::open(url)?);
     }
     log::info!("without --store, keys are remembered in memory, until this process ends");
-    Ok(Arc::new(MemoryStore::new()))
+    Ok(Arc::new(MemoryStore::bounded(options.max_kept)))
 }
 
 /// The header's value. Several of them are one list, as everywhere in HTTP.
