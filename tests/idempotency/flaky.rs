@@ -215,6 +215,8 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct Pass {
     arrived: usize,
+    /// Of those, how many have gone on, or back.
+    gone: usize,
     /// `None`: closed.
     open: Option<Way>,
 }
@@ -244,10 +246,20 @@ impl Gate {
     /// Waits until so many calls have come here.
     #[track_caller]
     pub fn wait_arrived(&self, count: usize) {
+        self.wait_while(|pass| pass.arrived < count);
+    }
+
+    /// Waits until so many calls wait here at once.
+    #[track_caller]
+    pub fn wait_together(&self, count: usize) {
+        self.wait_while(|pass| pass.arrived - pass.gone < count);
+    }
+
+    #[track_caller]
+    fn wait_while(&self, lacking: impl Fn(&Pass) -> bool) {
         let state = self.state.lock().unwrap();
-        let waited = self.changed.wait_timeout_while(state, PATIENCE, |s| s.arrived < count);
-        let late = waited.unwrap().1.timed_out();
-        assert!(!late, "nobody came to the gate");
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, |pass| lacking(pass));
+        assert!(!waited.unwrap().1.timed_out(), "nobody came to the gate");
     }
 
     /// False: it was sent back, or the gate didn't open in time.
@@ -257,7 +269,9 @@ impl Gate {
         self.changed.notify_all();
         let left = deadline.saturating_duration_since(Instant::now());
         let waited = self.changed.wait_timeout_while(state, left, |state| state.open.is_none());
-        waited.unwrap().0.open == Some(Way::In)
+        let mut state = waited.unwrap().0;
+        state.gone += 1;
+        state.open == Some(Way::In)
     }
 }
 

@@ -147,10 +147,8 @@ fn a_heartbeat_survives_a_driver_that_panics() {
     let [one] = processes(|table| table.lease(200 * MS));
     one.wire.next(Verb::Renew, Fault::Panic);
     let lead = one.begin("k").lead();
-    pass(1000 * MS);
-    let left = one.record("k").lease_left.unwrap();
+    one.wire.wait_ended(Verb::Renew, 3); // or no heart beats any more
     drop(lead);
-    assert!(!left.is_zero(), "no heart beats any more");
 }
 
 /// The longest time that there is, and a heart that beats.
@@ -158,10 +156,8 @@ fn a_heartbeat_survives_a_driver_that_panics() {
 fn a_heartbeat_bears_the_longest_store_timeout() {
     let [one] = processes(|table| table.store_timeout(Duration::MAX).lease(200 * MS));
     let lead = one.begin("k").lead();
-    pass(1000 * MS);
-    let left = one.record("k").lease_left.unwrap();
+    one.wire.wait_ended(Verb::Renew, 3); // or no heart beats any more
     drop(lead);
-    assert!(!left.is_zero(), "no heart beats any more");
 }
 
 /// Another key, of which the table keeps what it knows of forgotten ones in the same place.
@@ -280,18 +276,13 @@ fn as_many_lead_as_may_though_they_begin_at_once() {
 /// Many leads must not lose their leases to a store that takes its time for each.
 #[test]
 fn leads_are_renewed_side_by_side() {
-    let [one] = processes(|table| table.lease(Duration::from_secs(1)));
+    let [one] = processes(|table| table.lease(Duration::from_secs(2)));
     let gate = Arc::new(Gate::default());
     one.wire.every(Verb::Renew, Fault::Wait(Arc::clone(&gate)));
     let leads: Vec<_> = (0..4).map(|n| one.begin(format!("k{n}")).lead()).collect();
-    gate.wait_arrived(4);
+    gate.wait_together(4);
     gate.open();
-    one.wire.wait_ended(Verb::Renew, 4);
-    for (n, lead) in leads.into_iter().enumerate() {
-        let left = one.record(&format!("k{n}")).lease_left.unwrap();
-        assert!(!left.is_zero(), "its renewal waited for another");
-        lead.cancel().unwrap();
-    }
+    leads.into_iter().for_each(|lead| lead.cancel().unwrap());
 }
 
 /// The lead of a caller that unwinds is abandoned, though it unwinds out of the store.
