@@ -282,7 +282,9 @@ fn leads_are_renewed_side_by_side() {
     let leads: Vec<_> = (0..4).map(|n| one.begin(format!("k{n}")).lead()).collect();
     gate.wait_together(4);
     gate.open();
-    leads.into_iter().for_each(|lead| lead.cancel().unwrap());
+    for lead in leads {
+        lead.cancel().unwrap();
+    }
 }
 
 /// The lead of a caller that unwinds is abandoned, though it unwinds out of the store.
