@@ -70,7 +70,7 @@ fn a_held_record_committed_without_a_response_stays_unknown() {
 /// A follower here waited for a lead of this process all the time.
 #[test]
 fn an_unkept_response_of_an_overdue_lead_reaches_its_followers_here() {
-    let [one] = processes(|table| table.ttl(Duration::ZERO).lease(50 * MS).heartbeat(false));
+    let [one] = processes(|table| table.ttl(Duration::ZERO).lease(500 * MS).heartbeat(false));
     let lead = one.begin("k").lead();
     thread::scope(|scope| {
         let follower = follow(scope, &one, "k");
@@ -85,7 +85,7 @@ fn an_unkept_response_of_an_overdue_lead_reaches_its_followers_here() {
 /// The same, overtaken by a leader elsewhere that completes without keeping.
 #[test]
 fn an_unkept_response_of_the_successor_elsewhere_reaches_the_followers_here() {
-    let [one, two] = processes(|table| table.ttl(Duration::ZERO).lease(50 * MS).heartbeat(false));
+    let [one, two] = processes(|table| table.ttl(Duration::ZERO).lease(500 * MS).heartbeat(false));
     let lead = one.begin("k").lead();
     thread::scope(|scope| {
         let follower = follow(scope, &one, "k");
