@@ -113,6 +113,21 @@ impl Body {
         into: &mut Vec<u8>,
         room: &mut Room,
     ) -> Result<bool, Fault> {
+        let mut filled = into.len();
+        let read = self.read_into(socket, most, into, &mut filled, room);
+        into.truncate(filled);
+        read
+    }
+
+    /// Of `into`, what is past `filled` is room that is zeroed once.
+    fn read_into(
+        &mut self,
+        socket: &mut Socket,
+        most: usize,
+        into: &mut Vec<u8>,
+        filled: &mut usize,
+        room: &mut Room,
+    ) -> Result<bool, Fault> {
         const PIECE: usize = 64 * 1024;
         if self.announced.is_some_and(|len| len > most as u64) {
             return Err(Fault::BodyTooLong(most));
@@ -121,20 +136,17 @@ impl Body {
         // One byte more than is allowed, to know whether that was all.
         let longest = announced.unwrap_or(most + 1);
         while !self.is_done() {
-            let before = into.len();
-            if before == into.capacity() {
+            if *filled == into.len() {
                 // By what has come, and not by what was announced, which costs a client nothing.
-                let capacity = (2 * before).clamp(PIECE.min(longest), longest);
-                if !room.grow_to(capacity) {
+                let len = (2 * *filled).clamp(PIECE.min(longest), longest);
+                if !room.grow_to(len) {
                     return Ok(false);
                 }
-                into.reserve_exact(capacity - before);
+                into.reserve_exact(len - *filled);
+                into.resize(len, 0);
             }
-            into.resize(into.capacity().min(before + PIECE).min(longest), 0);
-            let read = self.read(socket, &mut into[before..]);
-            into.truncate(before + read.as_ref().copied().unwrap_or(0));
-            read?;
-            if into.len() > most {
+            *filled += self.read(socket, &mut into[*filled..])?;
+            if *filled > most {
                 return Err(Fault::BodyTooLong(most));
             }
         }

@@ -14,9 +14,10 @@ const PIECE: usize = 16 * 1024;
 /// long, and at the deadline, if there is one; writes when it takes nothing for too long.
 pub struct Socket {
     stream: Arc<TcpStream>,
+    /// What is read ahead is from `used` to `filled`; the rest is room that is zeroed once.
     ahead: Vec<u8>,
-    /// How much of `ahead` is used up.
     used: usize,
+    filled: usize,
     patience: Duration,
     deadline: Option<Instant>,
     /// What the kernel was told last, so as to tell it only what is new.
@@ -29,7 +30,15 @@ impl Socket {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        Ok(Self { stream, ahead: Vec::new(), used: 0, patience, deadline: None, timeout: patience })
+        Ok(Self {
+            stream,
+            ahead: Vec::new(),
+            used: 0,
+            filled: 0,
+            patience,
+            deadline: None,
+            timeout: patience,
+        })
     }
 
     /// Reads end then, whatever comes in the meantime.
@@ -39,29 +48,30 @@ impl Socket {
 
     /// What has been read, and not used up.
     pub fn ahead(&self) -> &[u8] {
-        &self.ahead[self.used..]
+        &self.ahead[self.used..self.filled]
     }
 
     /// Uses up so much of what was read ahead.
     pub fn consume(&mut self, len: usize) {
         self.used += len;
-        debug_assert!(self.used <= self.ahead.len());
-        if self.used == self.ahead.len() {
-            self.ahead.clear();
-            self.used = 0;
+        debug_assert!(self.used <= self.filled);
+        if self.used == self.filled {
+            (self.used, self.filled) = (0, 0);
         }
     }
 
     /// Reads more ahead; 0 at the end of the input.
     pub fn fill(&mut self) -> Result<usize, Fault> {
-        self.ahead.drain(..self.used);
-        self.used = 0;
-        let before = self.ahead.len();
         let mut ahead = std::mem::take(&mut self.ahead);
-        ahead.resize(before + PIECE, 0);
-        let read = self.read_some(&mut ahead[before..]);
-        ahead.truncate(before + read.as_ref().copied().unwrap_or(0));
+        ahead.copy_within(self.used..self.filled, 0);
+        (self.used, self.filled) = (0, self.filled - self.used);
+        let end = self.filled + PIECE;
+        if ahead.len() < end {
+            ahead.resize(end, 0);
+        }
+        let read = self.read_some(&mut ahead[self.filled..end]);
         self.ahead = ahead;
+        self.filled += read.as_ref().copied().unwrap_or(0);
         read
     }
 
