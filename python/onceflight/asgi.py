@@ -206,3 +206,9 @@ def _replaying(body: bytes, whole: asyncio.Future[Answer]) -> Receive:
         return {"type": "http.disconnect"}
 
     return receive
+
+
+def _header(scope: Scope, name: bytes) -> Optional[str]:
+    """Several of one name are joined, as in WSGI."""
+    values = [value.decode("latin-1") for field, value in scope["headers"] if field == name]
+    return ",".join(values) if values else None
