@@ -99,8 +99,8 @@ class Sessions:
         """A session for this client, and its incarnation, which no other has had.
 
         The same nonce again is the same registration again. Another one, to be drawn at random, is another
-        life of the client; what the earlier one still has under way is ``Fenced``. Only the last nonce is known:
-        a late copy of an earlier registration is another life too.
+        life of the client; what the earlier one still has under way is ``Fenced``. Only the last nonce is
+        known: a late copy of an earlier registration is another life too.
         """
         name, nonce = to_key(client), to_key(nonce)
         incarnation = c_uint64()
