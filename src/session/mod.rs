@@ -6,8 +6,8 @@
 //! dissertation (Ongaro, 2014, section 6.3), with the acknowledgements and definite refusals of RIFL
 //! (Lee and others, 2015).
 //!
-//! From the outside in: this file has the verbs, with `builder` and `request`; `client` is one
-//! client's window, `ring` and `reply` what it holds, `roster` who has a session and in what order
+//! From the outside in: this file has the verbs, with `builder` and `request`; `entry` is what leads,
+//! `client` one client's window, `ring` and `reply` what it holds, `roster` who has a session and in what order
 //! they were used, `snapshot` and `codec` the format, `save` the rows of a database. [`Node`] joins what
 //! is in flight, on the leader alone, to what is replicated. With the feature `sqlite`,
 //! `DurableSessions` is the whole for one machine.
@@ -32,6 +32,7 @@
 mod builder;
 mod client;
 mod codec;
+mod entry;
 mod name;
 mod node;
 mod reply;
@@ -55,12 +56,12 @@ pub use sqlite::DurableSessions;
 
 use builder::Limits;
 use client::Session;
-use reply::{Reply, too_large};
+use entry::{Entered, Open, Place};
+use reply::Reply;
 use roster::{Roster, Slot};
 use save::Changes;
 
 use crate::error::{Error, ErrorKind};
-use crate::fingerprint::Fingerprint;
 use crate::response::Response;
 
 /// The longest name of a client, and the longest nonce, in bytes.
@@ -105,76 +106,6 @@ pub struct SessionTable {
     bytes: u64,
     open: Option<Open>,
     changes: Option<Changes>,
-}
-
-/// The entry that leads and isn't recorded yet.
-struct Open {
-    slot: Slot,
-    incarnation: u64,
-    seq: u64,
-    digest: Option<Fingerprint>,
-    /// A reply that it acknowledges.
-    spare: Option<Reply>,
-}
-
-/// What a begin found, and where.
-enum Entered<'a> {
-    Lead(Place<'a>),
-    Replayed(Response),
-}
-
-/// Where an entry that leads belongs.
-struct Place<'a> {
-    slot: Slot,
-    session: &'a mut Session,
-    limits: &'a Limits,
-    spare: Option<Reply>,
-    open: &'a mut Option<Open>,
-}
-
-impl<'a> Place<'a> {
-    /// Opens the entry, until its record.
-    #[inline(always)]
-    fn open(&mut self, request: &SessionRequest<'_>) {
-        let SessionRequest { incarnation, seq, digest, .. } = *request;
-        let spare = self.spare.take();
-        *self.open = Some(Open { slot: self.slot, incarnation, seq, digest, spare });
-    }
-
-    /// While it is executed: the entry is open only if that panics.
-    #[inline(always)]
-    fn executing<'e, 'r>(&'e mut self, request: &'e SessionRequest<'r>) -> Executing<'e, 'a, 'r> {
-        Executing(self, request)
-    }
-
-    /// Keeps what it was executed with, or that it was.
-    #[inline(always)]
-    fn answer(
-        self,
-        seq: u64,
-        digest: Option<&Fingerprint>,
-        status: i32,
-        data: &[u8],
-    ) -> Result<Response, Error> {
-        let Self { session, limits, spare, .. } = self;
-        let len = data.len() as u64;
-        if len > limits.max_response_len || len > limits.max_session_bytes - session.bytes() {
-            session.put(seq, Reply::tombstone(status, digest));
-            return Err(too_large());
-        }
-        let (reply, response) = Reply::over(spare, status, data, digest);
-        session.put(seq, reply);
-        Ok(response)
-    }
-}
-
-struct Executing<'e, 'a, 'r>(&'e mut Place<'a>, &'e SessionRequest<'r>);
-
-impl Drop for Executing<'_, '_, '_> {
-    #[cold]
-    fn drop(&mut self) {
-        self.0.open(self.1);
-    }
 }
 
 /// What [`SessionTable::begin`] found.

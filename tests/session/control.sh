@@ -99,11 +99,11 @@ broken payload-none-is-any window::the_same_number_with_another_digest_is_a_conf
 broken payload-after-the-response begin::the_order_of_the_checks reply.rs \
     's/if self\.digest\(\) == label\(digest\)/self.response()?;\n$&/'
 
-broken limit-executed-again limits::a_response_too_large_to_keep_is_a_tombstone mod.rs \
+broken limit-executed-again limits::a_response_too_large_to_keep_is_a_tombstone entry.rs \
     's/session\.put\(seq, Reply::tombstone\(.*?\)\);/let _ = (session, seq, status, digest);/'
 broken limit-tombstone-replayed limits::a_response_too_large_to_keep_is_a_tombstone reply.rs \
     's/if self\.is_tombstone\(\)/if false/'
-broken limit-session-unbounded limits::a_session_without_room_for_a_response_keeps_a_tombstone mod.rs \
+broken limit-session-unbounded limits::a_session_without_room_for_a_response_keeps_a_tombstone entry.rs \
     's/ \|\| len > limits\.max_session_bytes - session\.bytes\(\)//'
 broken limit-unbounded limits::bytes_of_all_sessions_push_out_whole_sessions mod.rs \
     's/while self\.bytes > self\.limits\.max_bytes/while false/'
@@ -120,6 +120,8 @@ broken open-to-a-snapshot open::every_other_change_is_refused_and_changes_nothin
     's/self\.check_closed\(\)\?;//'
 broken open-to-a-save open::every_other_change_is_refused_and_changes_nothing save.rs \
     's/self\.check_closed\(\)\?;//'
+broken open-forgotten-by-a-panic open::a_panic_leaves_it_open entry.rs \
+    's/self\.0\.open\(self\.1\);//'
 broken open-recorded-under-another-number open::only_its_own_request_records_it mod.rs \
     's/open\.seq == request\.seq/open.seq > 0/'
 broken open-recorded-by-another-life open::only_its_own_request_records_it mod.rs \

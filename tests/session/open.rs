@@ -120,14 +120,26 @@ fn a_record_that_is_refused_closes_it() {
     assert_eq!(TooLarge, table.refusal(&request));
 }
 
+/// Data that can't be had.
+struct Panics;
+
+impl AsRef<[u8]> for Panics {
+    fn as_ref(&self) -> &[u8] {
+        panic!("in the machine's data")
+    }
+}
+
 /// The machine may be half changed: nothing is to be done with it any more.
 #[test]
 fn a_panic_leaves_it_open() {
-    let mut table = table();
-    let life = table.life(A);
-    let request = SessionRequest::new(A, life, 1);
-    let panics = || table.apply(&request, 0, || -> (i32, &str) { panic!("in the machine") });
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
-    assert_eq!(Invalid, kind(table.freeze()));
-    assert_eq!(Invalid, table.refusal(&request));
+    let executes: [fn() -> (i32, Panics); 2] = [|| panic!("in the machine"), || (0, Panics)];
+    for execute in executes {
+        let mut table = table();
+        let life = table.life(A);
+        let request = SessionRequest::new(A, life, 1);
+        let panics = || table.apply(&request, 0, execute);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+        assert_eq!(Invalid, kind(table.freeze()));
+        assert_eq!(Invalid, table.refusal(&request));
+    }
 }
