@@ -298,3 +298,24 @@ mod model {
 pub(crate) use model::*;
 #[cfg(not(onceflight_shuttle))]
 pub(crate) use real::*;
+
+/// An order between threads that is made by a fence, as both `Arc`s make it, told to `ThreadSanitizer`, which
+/// doesn't know fences. Nothing for anybody else.
+#[derive(Default)]
+pub(crate) struct Order(#[cfg(onceflight_tsan)] std::sync::atomic::AtomicUsize);
+
+#[cfg_attr(not(onceflight_tsan), allow(clippy::unused_self))]
+impl Order {
+    /// What this thread has done comes before what those do who see it.
+    #[inline(always)]
+    pub(crate) fn tell(&self) {
+        #[cfg(onceflight_tsan)]
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Release);
+    }
+
+    #[inline(always)]
+    pub(crate) fn see(&self) {
+        #[cfg(onceflight_tsan)]
+        self.0.load(std::sync::atomic::Ordering::Acquire);
+    }
+}

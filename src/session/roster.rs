@@ -15,22 +15,34 @@ use triomphe::Arc;
 
 use super::client::Session;
 use crate::hash::SipState;
+use crate::sync::Order;
 
 /// Sessions a chunk: what is copied at once, and how many a snapshot takes by one pointer.
 const CHUNK: usize = 32;
 
-pub(super) struct Chunk([Option<Session>; CHUNK]);
+pub(super) struct Chunk([Option<Session>; CHUNK], Order);
 
 impl Clone for Chunk {
     /// Out of the way of those that change a chunk which no snapshot has.
     #[cold]
     #[inline(never)]
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.clone(), Order::default())
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.1.see();
     }
 }
 
 impl Chunk {
+    /// Whoever shares it won't look at it any more.
+    pub fn let_go(&self) {
+        self.1.tell();
+    }
+
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.0.iter().flatten()
     }
@@ -131,7 +143,7 @@ impl Roster {
         }
         let slot = self.links.len();
         if slot.is_multiple_of(CHUNK) {
-            self.chunks.push(Arc::new(Chunk([const { None }; CHUNK])));
+            self.chunks.push(Arc::new(Chunk([const { None }; CHUNK], Order::default())));
         }
         self.links.push(Link { older: NONE, newer: NONE });
         Slot::try_from(slot).expect("max_sessions has 32 bits")

@@ -75,6 +75,12 @@ impl Snapshot {
     }
 }
 
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.chunks.iter().for_each(|chunk| chunk.let_go());
+    }
+}
+
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot").field("sessions", &self.len()).finish_non_exhaustive()
