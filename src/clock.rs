@@ -47,7 +47,7 @@ pub(crate) fn passed(deadline: Moment) -> bool {
 /// The exact clock costs as much as all the rest of a replay. So the clock of the kernel's ticks is
 /// asked first, which is never ahead and a few milliseconds behind; a machine that is short of
 /// processors may owe it some ticks. Only with a second to go is its word taken.
-#[inline]
+#[inline(always)]
 pub(crate) fn before(deadline: Moment) -> bool {
     const CLOSE: u64 = 1_000_000_000;
     ticks().saturating_add(CLOSE) < deadline || !passed(deadline)

@@ -4,6 +4,7 @@
 //! then does what the transition left to be done.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -80,7 +81,10 @@ impl<F: Form> Inner<F> {
         }
         if let Some(place) = find(&mut line, spot, probe) {
             let View::Completed(response) = line.view(place) else { return AtOnce::No };
-            if !clock::before(response.expires()) || response.fingerprint() != fingerprint {
+            if own.is_some()
+                || !clock::before(response.expires())
+                || response.fingerprint() != fingerprint
+            {
                 return AtOnce::No;
             }
             let taken = take(&response);
@@ -112,17 +116,16 @@ impl<F: Form> Inner<F> {
         AtOnce::Lead(id)
     }
 
-    /// [`begin_at_once`](Self::begin_at_once) for a key that it found vacant and that was made owned
-    /// since.
+    /// [`begin_at_once`](Self::begin_at_once) for a key that it found vacant and that is made owned
+    /// first. Not for a response that was completed meanwhile: so it answers in a register, and what the
+    /// caller has of a replay stays in some too.
     #[inline(never)]
-    pub fn begin_owning<P: Probe<F>, R>(
-        &self,
-        probe: &P,
-        terms: &Terms,
-        fingerprint: Option<&[u8]>,
-        take: impl FnOnce(&F::Response) -> R,
-    ) -> AtOnce<R> {
-        self.begin_at_once(probe, terms, fingerprint, Some(probe.own()), take)
+    pub fn lead_owning<P: Probe<F>>(&self, probe: &P, terms: &Terms) -> Option<NonZero<LeadId>> {
+        let own = Some(probe.own());
+        match self.begin_at_once(probe, terms, None, own, |_| ()) {
+            AtOnce::Lead(id) => NonZero::new(id),
+            _ => None,
+        }
     }
 
     #[inline(never)]

@@ -80,17 +80,35 @@ impl<K: Key, V: Value> Form for Typed<K, V> {
 
 /// A response, with what the window has to know of it.
 pub(crate) struct Sealed<K, V> {
-    kept: Kept,
+    expires: Moment,
+    /// What most have none of.
+    rare: Option<Box<Rare>>,
     /// `None` for one that is shared with followers alone.
     key: Option<StoredKey<K>>,
     pub value: V,
+    hash: u32,
 }
 
-pub(crate) struct Held<K, V>(Arc<Sealed<K, V>>);
+struct Rare {
+    weight: usize,
+    fingerprint: Option<Box<[u8]>>,
+}
+
+impl<K, V> Sealed<K, V> {
+    fn new(value: V, key: Option<StoredKey<K>>, kept: Kept) -> Self {
+        let Kept { hash, expires, weight, fingerprint } = kept;
+        let rare = weight != 0 || fingerprint.is_some();
+        let rare = rare.then(|| Box::new(Rare { weight, fingerprint }));
+        Self { expires, rare, key, value, hash }
+    }
+}
+
+/// Not `std`'s `Arc`, whose count of weak pointers is eight bytes more an entry.
+pub(crate) struct Held<K, V>(triomphe::Arc<Sealed<K, V>>);
 
 impl<K, V> Clone for Held<K, V> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(triomphe::Arc::clone(&self.0))
     }
 }
 
@@ -101,32 +119,32 @@ impl<K, V> Deref for Held<K, V> {
     }
 }
 
-// SAFETY: an `Arc`'s own round trip; its pointer isn't null, and it is even since `Kept` holds
-// numbers of eight bytes.
+// SAFETY: an `Arc`'s own round trip; its pointer isn't null, and it is even since what it points to
+// holds a number of eight bytes.
 unsafe impl<K: Key, V: Value> Response for Held<K, V> {
     fn into_word(self) -> *mut () {
-        Arc::into_raw(self.0).cast_mut().cast()
+        triomphe::Arc::into_raw(self.0).cast_mut().cast()
     }
 
     unsafe fn from_word(word: *mut ()) -> Self {
         // SAFETY: the caller's promise.
-        Self(unsafe { Arc::from_raw(word.cast()) })
+        Self(unsafe { triomphe::Arc::from_raw(word.cast_const().cast()) })
     }
 
     fn hash(&self) -> u32 {
-        self.kept.hash
+        self.hash
     }
 
     fn expires(&self) -> Moment {
-        self.kept.expires
+        self.expires
     }
 
     fn weight(&self) -> usize {
-        self.kept.weight
+        self.rare.as_ref().map_or(0, |rare| rare.weight)
     }
 
     fn fingerprint(&self) -> Option<&[u8]> {
-        self.kept.fingerprint.as_deref()
+        self.rare.as_ref()?.fingerprint.as_deref()
     }
 }
 
@@ -149,22 +167,23 @@ impl<K: Key, V: Value + Clone> Inner<Typed<K, V>> {
         Q: Eq + ToOwned + ?Sized,
         Q::Owned: Into<K>,
     {
-        if known::<V>() {
-            let take = |held: &Held<K, V>| V::clone(&held.value);
-            return match self.begin_at_once(asked, terms, fingerprint, None, take) {
-                AtOnce::Vacant => self.begin_owning(asked, terms, fingerprint, take),
-                found => found,
-            };
-        }
-        let found = match self.begin_at_once(asked, terms, fingerprint, None, Held::clone) {
-            AtOnce::Vacant => self.begin_owning(asked, terms, fingerprint, Held::clone),
-            found => found,
+        let found = if known::<V>() {
+            self.begin_at_once(asked, terms, fingerprint, None, |held| V::clone(&held.value))
+        } else {
+            match self.begin_at_once(asked, terms, fingerprint, None, Held::clone) {
+                AtOnce::Replay(held) => AtOnce::Replay(V::clone(&held.value)),
+                AtOnce::Lead(id) => AtOnce::Lead(id),
+                AtOnce::Vacant => AtOnce::Vacant,
+                AtOnce::No => AtOnce::No,
+            }
         };
+        // Vacant: whoever has a fingerprint isn't told so.
         match found {
-            AtOnce::Lead(id) => AtOnce::Lead(id),
-            AtOnce::Replay(held) => AtOnce::Replay(V::clone(&held.value)),
-            AtOnce::Vacant => AtOnce::Vacant,
-            AtOnce::No => AtOnce::No,
+            AtOnce::Vacant => match self.lead_owning(asked, terms) {
+                Some(id) => AtOnce::Lead(id.get()),
+                None => AtOnce::No,
+            },
+            found => found,
         }
     }
 }
@@ -271,11 +290,11 @@ impl<K: Key, V: Value> Draft<Typed<K, V>> for Work<V> {
 
     fn share(self) -> Held<K, V> {
         let kept = Kept { hash: 0, expires: NEVER, weight: 0, fingerprint: None };
-        Held(Arc::new(Sealed { kept, key: None, value: self.value }))
+        Held(triomphe::Arc::new(Sealed::new(self.value, None, kept)))
     }
 
     fn keep(self, key: StoredKey<K>, kept: Kept) -> Held<K, V> {
-        Held(Arc::new(Sealed { kept, key: Some(key), value: self.value }))
+        Held(triomphe::Arc::new(Sealed::new(self.value, Some(key), kept)))
     }
 }
 
@@ -288,5 +307,16 @@ pub(crate) struct Work<V> {
 impl<V> Work<V> {
     pub fn new(value: V) -> Self {
         Self { value, weight: None }
+    }
+}
+
+#[cfg(all(test, not(onceflight_shuttle)))]
+mod tests {
+    use super::{Arc, Sealed};
+
+    #[test]
+    fn a_response_is_as_small_as_measured() {
+        assert_eq!(size_of::<Sealed<[u8; 16], Arc<[u8]>>>(), 64);
+        assert_eq!(size_of::<Sealed<u64, u64>>(), 48);
     }
 }
