@@ -2,13 +2,13 @@
 //!
 //! | name | what it is | for |
 //! |-|-|-|
-//! | [`Latch`] | `parking_lot`'s mutex over nothing: one byte | the line of a key, where a byte is all there is room for |
+//! | [`Latch`] | a byte, with `parking_lot`'s mutexes behind it for those who wait | the line of a key, held for some nanoseconds |
 //! | [`Mutex`], [`Condvar`] | `std`'s, which are one futex word each | what threads block on |
 //! | [`StaticMutex`] | a [`Mutex`] a generation of forks | process-wide state |
 //!
 //! Why two kinds: a `notify_all` on `parking_lot`'s condvar hands its waiters through their mutex
-//! one after the other, across cores, where `std`'s wakes them all at once (figures in
-//! docs/DESIGN.md); and only `parking_lot`'s mutex fits into the cache line that it guards.
+//! one after the other, across cores, where `std`'s wakes them all at once; and letting go of a mutex
+//! costs as much as taking it (figures for both in docs/DESIGN.md).
 //!
 //! Under `--cfg onceflight_shuttle` all are the model checker's, so that the very code that ships
 //! is what gets explored. A timed wait can't be modelled as time: there it ends when the model's
@@ -16,9 +16,11 @@
 
 #[cfg(not(onceflight_shuttle))]
 mod real {
+    use std::sync::atomic::Ordering;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
+    use std::time::Duration;
 
     use crate::fork;
 
@@ -26,17 +28,21 @@ mod real {
     /// guard with a pointer of its own would be one more thing to move about on every call.)
     pub(crate) type Hold<'a> = std::marker::PhantomData<&'a Latch>;
 
-    /// A lock without a place for data: whoever holds it owns what stands beside it.
+    /// A lock without a place for data: whoever holds it owns what stands beside it. One byte.
+    ///
+    /// It is let go by a store. A lock that wakes whoever waits for it must ask whether somebody does, in
+    /// one step with letting go, and that costs as much as taking it (docs/DESIGN.md has the figures).
+    /// So nobody is woken here, and it is for what is held for some nanoseconds: whoever finds it held looks
+    /// again, and if its holder must be off its core, stands in line at a mutex, whose holder alone goes on
+    /// looking. Nothing that the child of a fork inherits is parked on.
     #[derive(Debug, Default)]
-    pub(crate) struct Latch(parking_lot::Mutex<()>);
+    pub(crate) struct Latch(AtomicBool);
 
     impl Latch {
         #[inline(always)]
         pub(crate) fn hold(&self) -> Hold<'_> {
-            if fork::generation() == 0 {
-                std::mem::forget(self.0.lock());
-            } else {
-                self.hold_in_child();
+            if self.0.swap(true, Ordering::Acquire) {
+                self.wait();
             }
             std::marker::PhantomData
         }
@@ -46,27 +52,43 @@ mod real {
         #[inline(always)]
         #[allow(unsafe_code)] // see `Hold`
         pub(crate) unsafe fn release(&self, _hold: &mut Hold<'_>) {
-            // SAFETY: the caller's promise: it is locked, and its guard was forgotten.
-            unsafe { self.0.force_unlock() };
+            self.0.store(false, Ordering::Release);
         }
 
-        /// `parking_lot` keeps the parked threads of the process in one table. The child of a fork
-        /// inherits the entries of threads that it doesn't have, in stacks that get used again: the
-        /// first lock that parks there may crash or hang (a test forks while threads are parked and
-        /// shows it). What is held for some nanoseconds can be waited for without parking.
         #[cold]
-        fn hold_in_child(&self) {
-            for tries in 0_u32.. {
-                if let Some(guard) = self.0.try_lock() {
-                    return std::mem::forget(guard);
+        fn wait(&self) {
+            for _ in 0..100 {
+                std::hint::spin_loop();
+                if self.try_hold() {
+                    return;
                 }
-                if tries < 64 {
+            }
+            let _turn = self.turn();
+            for tries in 0.. {
+                if self.try_hold() {
+                    return;
+                }
+                if tries < 16 {
                     yield_now();
                 } else {
                     // A yield lets nobody of lower priority in.
-                    std::thread::sleep(std::time::Duration::from_micros(50));
+                    std::thread::sleep(Duration::from_micros(50));
                 }
             }
+        }
+
+        fn try_hold(&self) -> bool {
+            !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Acquire)
+        }
+
+        /// One of those who wait. `parking_lot` keeps all parked threads of the process in one table, whose
+        /// entries the child of a fork inherits with the stacks they lie in, which its own threads get next:
+        /// the first lock that parks there may crash or hang. So a child's threads all look.
+        fn turn(&self) -> Option<parking_lot::MutexGuard<'static, ()>> {
+            static LINES: [parking_lot::Mutex<()>; 16] =
+                [const { parking_lot::Mutex::new(()) }; 16];
+            let line = std::ptr::from_ref(self).addr() / 64 % LINES.len();
+            (fork::generation() == 0).then(|| LINES[line].lock())
         }
     }
 
@@ -317,5 +339,64 @@ impl Order {
     pub(crate) fn see(&self) {
         #[cfg(onceflight_tsan)]
         self.0.load(std::sync::atomic::Ordering::Acquire);
+    }
+}
+
+#[cfg(all(test, not(onceflight_shuttle)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread::{scope, yield_now};
+
+    use super::Latch;
+
+    /// Adds to it in two steps, between which others must not come.
+    fn add(latch: &Latch, sum: &AtomicUsize) {
+        let mut hold = latch.hold();
+        let before = sum.load(Ordering::Relaxed);
+        std::hint::black_box(before);
+        sum.store(before + 1, Ordering::Relaxed);
+        release(latch, &mut hold);
+    }
+
+    #[allow(unsafe_code)]
+    fn release(latch: &Latch, hold: &mut super::Hold<'_>) {
+        // SAFETY: the hold is this thread's, and isn't used again.
+        unsafe { latch.release(hold) };
+    }
+
+    #[test]
+    fn a_latch_lets_one_in_at_a_time() {
+        const THREADS: usize = 16;
+        const TIMES: usize = 20_000;
+        let (latch, sum) = (Latch::default(), AtomicUsize::new(0));
+        scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| (0..TIMES).for_each(|_| add(&latch, &sum)));
+            }
+        });
+        assert_eq!(sum.into_inner(), THREADS * TIMES);
+    }
+
+    #[test]
+    fn a_latch_that_is_held_long_is_waited_for() {
+        const THREADS: usize = 8;
+        let (latch, sum, coming) = (Latch::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        scope(|scope| {
+            let mut hold = latch.hold();
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    coming.fetch_add(1, Ordering::Relaxed);
+                    add(&latch, &sum);
+                });
+            }
+            while coming.load(Ordering::Relaxed) < THREADS {
+                yield_now();
+            }
+            // Some of them have gone to sleep by the end of this.
+            (0..10_000).for_each(|_| yield_now());
+            assert_eq!(sum.load(Ordering::Relaxed), 0, "nobody came in");
+            release(&latch, &mut hold);
+        });
+        assert_eq!(sum.into_inner(), THREADS);
     }
 }

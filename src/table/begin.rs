@@ -75,7 +75,7 @@ impl<F: Form> Inner<F> {
         let Some(here) = self.locals.mine() else { return AtOnce::No };
         // A key's clone is user code, so it is made with nothing held.
         let light = probe.light();
-        let mut line = self.index.hold(spot.hash);
+        let mut line = self.index.hold(spot.hash());
         if self.is_closed() {
             return AtOnce::No;
         }
@@ -105,12 +105,12 @@ impl<F: Form> Inner<F> {
             Some(light) if own.is_none() => probe.write(light, &mut flight.key),
             _ => flight.key = own,
         }
-        let id = line.next_id(spot.hash);
-        flight.depart(id, spot.hash, terms);
+        let id = line.next_id(spot.hash());
+        flight.depart(id, spot.hash(), terms);
         if flight.lease_until != NEVER {
             self.expect_losses(flight.lease_until);
         }
-        line.fill(vacant, spot.tag, Entry::Flying(flight));
+        line.fill(vacant, spot.tag(), Entry::Flying(flight));
         drop(line);
         grant(here, terms);
         AtOnce::Lead(id)
@@ -142,7 +142,7 @@ impl<F: Form> Inner<F> {
         let mut own = None;
         loop {
             let here = self.here();
-            let mut line = self.index.hold(spot.hash);
+            let mut line = self.index.hold(spot.hash());
             if self.is_closed() {
                 return Err(ErrorKind::Closed.into());
             }
@@ -166,13 +166,13 @@ impl<F: Form> Inner<F> {
             }
             let mut flight = here.take_spare().unwrap_or_else(Flight::blank);
             flight.key = Some(own.take().unwrap_or_else(|| probe.own()));
-            let id = line.next_id(spot.hash);
-            flight.depart(id, spot.hash, &ask.terms);
+            let id = line.next_id(spot.hash());
+            flight.depart(id, spot.hash(), &ask.terms);
             flight.pack(&ask.terms, &self.usual, ask.fingerprint);
             if flight.lease_until != NEVER {
                 self.expect_losses(flight.lease_until);
             }
-            let place = line.insert(spot.tag, Entry::Flying(flight), &self.index.crowded);
+            let place = line.insert(spot.tag(), Entry::Flying(flight), &self.index.crowded);
             drop(line);
             grant(&here, &ask.terms);
             if place.is_past_the_last() && self.index.is_crowded() {
@@ -239,7 +239,7 @@ impl<F: Form> Inner<F> {
         waker: Option<&Arc<dyn Waker>>,
         after: &mut After<F>,
     ) -> Result<Step<F>, Error> {
-        let hash = spot.hash;
+        let hash = spot.hash();
         // Ids and tickets come from one sequence. One is drawn in advance, used or not.
         let number = line.next_id(hash);
         let flight = line.flight(place);
@@ -348,10 +348,10 @@ pub(super) fn find<F: Form, P: Probe<F>>(
     spot: Spot,
     probe: &P,
 ) -> Option<Place> {
-    line.find(spot.tag, |view| match view {
-        View::Completed(response) => response.hash() == spot.hash && probe.is_response(response),
+    line.find(spot.tag(), |view| match view {
+        View::Completed(response) => response.hash() == spot.hash() && probe.is_response(response),
         View::Flying(flight) => {
-            flight.hash == spot.hash
+            flight.hash == spot.hash()
                 && !flight.detached()
                 && flight.key.as_ref().is_some_and(|key| probe.is_key(key))
         }

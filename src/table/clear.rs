@@ -19,7 +19,7 @@ impl<F: Form> Inner<F> {
         let mut after = After::default();
         let found = {
             let here = self.here();
-            let mut line = self.index.hold(spot.hash);
+            let mut line = self.index.hold(spot.hash());
             let Some(place) = find(&mut line, spot, probe) else { return Ok(false) };
             match line.view(place) {
                 View::Completed(response) => {

@@ -70,7 +70,7 @@ impl<F: Form> Waiter<F> {
     }
 
     fn line(&self) -> u32 {
-        Spot::of(self.hash).hash
+        Spot::of(self.hash).hash()
     }
 
     /// Whether there may be something to look at.

@@ -20,20 +20,27 @@ use super::form::Form;
 use super::line::{Guard, Line, UNBORN};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex};
 
-/// Where a key is looked for: its line by the low bits of its hash, itself by its tag.
+/// Where a key is looked for: its line by the low bits of its hash, itself by its tag. One word, so that
+/// it is carried about in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spot {
-    pub hash: u32,
-    pub tag: u8,
-}
+pub(crate) struct Spot(u64);
 
 impl Spot {
     #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // both ends of it, on purpose
     pub fn of(hash: u64) -> Self {
-        let hash = mixed(hash);
+        Self(mixed(hash))
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // the low half
+    pub fn hash(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    pub fn tag(self) -> u8 {
         // The topmost bit tells a tag from an empty place.
-        Self { hash: hash as u32, tag: (hash >> 56) as u8 | 0x80 }
+        (self.0 >> 56) as u8 | 0x80
     }
 }
 

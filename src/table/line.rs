@@ -2,11 +2,14 @@
 //!
 //! | byte | what |
 //! |-|-|
-//! | 0 | the latch |
-//! | 1–6 | a tag for each place: 0 vacant; 1 (last place only): more entries; ≥ 128: a key's |
-//! | 7 | the level: doublings of the index that the line has gone through |
+//! | 0–5 | a tag for each place: 0 vacant; 1 (last place only): more entries; ≥ 128: a key's |
+//! | 6–7 | the level: doublings of the index that the line has gone through |
 //! | 8–55 | six places: a flight, or a completed response (the lowest bit set) |
-//! | 56–63 | the next lead's sequence number |
+//! | 56 | the latch |
+//! | 58–63 | the next lead's sequence number: high 16 bits, low 32 |
+//!
+//! Tags and level are one number, always read and written as a whole: a load that is wider than a store
+//! just before it waits for that to reach the cache, and a cycle has both within some nanoseconds.
 //!
 //! A caller finds, changes and leaves a key within this one cache line, and what it points to
 //! belongs to the flight: on two cores nothing else moves between them. That, and not the number of
@@ -26,7 +29,7 @@ use super::index::FIRST;
 use crate::sync::{AtomicUsize, Hold, Latch};
 
 /// The level of a line that hasn't got its entries from its twin yet.
-pub(super) const UNBORN: usize = u8::MAX as usize;
+pub(super) const UNBORN: usize = u16::MAX as usize;
 
 const PLACES: usize = 6;
 const LAST: usize = PLACES - 1;
@@ -35,10 +38,11 @@ const MORE: u8 = 1;
 
 #[repr(C, align(64))]
 pub(super) struct Line<F: Form> {
-    latch: Latch,
-    head: Latched<Head>,
+    head: Latched<u64>,
     words: Latched<[Word; PLACES]>,
-    sequence: Latched<u64>,
+    latch: Latch,
+    sequence_high: Latched<u16>,
+    sequence_low: Latched<u32>,
     form: PhantomData<fn() -> F>,
 }
 
@@ -52,11 +56,6 @@ struct Latched<T>(UnsafeCell<T>);
 unsafe impl<T> Send for Latched<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Latched<T> {}
-
-struct Head {
-    tags: [u8; PLACES],
-    level: u8,
-}
 
 /// A pointer to a flight; or to a response, with the lowest bit set; or null.
 type Word = *mut ();
@@ -120,12 +119,12 @@ impl Place {
 
 impl<F: Form> Line<F> {
     pub fn new(level: usize) -> Self {
-        let level = u8::try_from(level).expect("there are fewer segments");
         Self {
-            latch: Latch::default(),
-            head: Latched(UnsafeCell::new(Head { tags: [0; PLACES], level })),
+            head: Latched(UnsafeCell::new((level as u64) << LEVEL)),
             words: Latched(UnsafeCell::new([std::ptr::null_mut(); PLACES])),
-            sequence: Latched(UnsafeCell::new(0)),
+            latch: Latch::default(),
+            sequence_high: Latched(UnsafeCell::new(0)),
+            sequence_low: Latched(UnsafeCell::new(0)),
             form: PhantomData,
         }
     }
@@ -138,9 +137,9 @@ impl<F: Form> Line<F> {
 
 impl<F: Form> Drop for Line<F> {
     fn drop(&mut self) {
-        let head = self.head.0.get_mut();
+        let head = *self.head.0.get_mut();
         for (place, word) in self.words.0.get_mut().iter().enumerate() {
-            match head.tags[place] {
+            match tag_of(head, place) {
                 0 => {}
                 MORE => {
                     // SAFETY: such a place holds a box of ours, and nobody else has the line.
@@ -172,15 +171,26 @@ impl<F: Form> Drop for Guard<'_, F> {
 
 impl<F: Form> Guard<'_, F> {
     #[inline(always)]
-    fn head(&self) -> &Head {
+    fn head(&self) -> u64 {
         // SAFETY: the latch is held by this guard, and `&self` allows no change meanwhile.
-        unsafe { &*self.line.head.0.get() }
+        unsafe { *self.line.head.0.get() }
     }
 
     #[inline(always)]
-    fn head_mut(&mut self) -> &mut Head {
+    fn set_head(&mut self, head: u64) {
         // SAFETY: the latch is held by this guard, and `&mut self` makes this the one access.
-        unsafe { &mut *self.line.head.0.get() }
+        unsafe { *self.line.head.0.get() = head };
+    }
+
+    #[inline(always)]
+    fn tag_at(&self, place: usize) -> u8 {
+        tag_of(self.head(), place)
+    }
+
+    #[inline(always)]
+    fn set_tag(&mut self, place: usize, tag: u8) {
+        let others = self.head() & !(0xff << (place * 8));
+        self.set_head(others | u64::from(tag) << (place * 8));
     }
 
     #[inline(always)]
@@ -191,23 +201,24 @@ impl<F: Form> Guard<'_, F> {
 
     #[inline(always)]
     fn words_mut(&mut self) -> &mut [Word; PLACES] {
-        // SAFETY: as for `head_mut`.
+        // SAFETY: as for `set_head`.
         unsafe { &mut *self.line.words.0.get() }
     }
 
     fn more(&self) -> Option<&More> {
         // SAFETY: a place with that tag holds a box of ours, which lives as long as the tag stands.
-        (self.head().tags[LAST] == MORE).then(|| unsafe { &*self.words()[LAST].cast::<More>() })
+        (self.tag_at(LAST) == MORE).then(|| unsafe { &*self.words()[LAST].cast::<More>() })
     }
 
     fn more_mut(&mut self) -> Option<&mut More> {
         // SAFETY: as for `more`, and `&mut self` makes this the one access.
-        (self.head().tags[LAST] == MORE).then(|| unsafe { &mut *self.words()[LAST].cast::<More>() })
+        (self.tag_at(LAST) == MORE).then(|| unsafe { &mut *self.words()[LAST].cast::<More>() })
     }
 
     #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // sixteen bits
     pub fn level(&self) -> usize {
-        self.head().level.into()
+        (self.head() >> LEVEL) as usize
     }
 
     /// The next lead's id: unique in the process, growing in a line, and telling where its key's
@@ -219,20 +230,36 @@ impl<F: Form> Guard<'_, F> {
     /// | 19–0 | the last bits of the hash |
     #[inline(always)]
     pub fn next_id(&mut self, hash: u32) -> LeadId {
-        // SAFETY: as for `head_mut`.
-        let sequence = unsafe { &mut *self.line.sequence.0.get() };
-        if *sequence % BLOCK == 0 {
-            *sequence = draw(hash, *sequence);
+        let mut sequence = self.sequence();
+        if sequence.is_multiple_of(BLOCK) {
+            sequence = draw(hash, sequence);
         }
-        let id = *sequence << SPOT_BITS | u64::from(hash) & ((1 << SPOT_BITS) - 1);
-        *sequence += 1;
-        id
+        self.set_sequence(sequence + 1);
+        sequence << SPOT_BITS | u64::from(hash) & ((1 << SPOT_BITS) - 1)
+    }
+
+    #[inline(always)]
+    fn sequence(&self) -> u64 {
+        // SAFETY: as for `head`, for both.
+        let (high, low) =
+            unsafe { (*self.line.sequence_high.0.get(), *self.line.sequence_low.0.get()) };
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // both parts of it
+    fn set_sequence(&mut self, sequence: u64) {
+        // SAFETY: as for `set_head`, for both.
+        unsafe {
+            *self.line.sequence_high.0.get() = (sequence >> 32) as u16;
+            *self.line.sequence_low.0.get() = sequence as u32;
+        }
     }
 
     /// The first entry with that tag that is the one.
     #[inline(always)]
     pub fn find(&mut self, tag: u8, mut is: impl FnMut(&mut View<'_, F>) -> bool) -> Option<Place> {
-        let mut alike = zeros(self.tags() ^ (EACH * u64::from(tag)));
+        let mut alike = zeros(self.head() ^ (EACH * u64::from(tag)));
         while alike != 0 {
             let place = Place(alike.trailing_zeros() as usize / 8);
             let word = self.words()[place.0];
@@ -241,21 +268,13 @@ impl<F: Form> Guard<'_, F> {
             }
             alike &= alike - 1;
         }
-        if self.head().tags[LAST] == MORE { self.find_more(Some(tag), is) } else { None }
-    }
-
-    /// The tags as one number, the first lowest.
-    #[inline(always)]
-    fn tags(&self) -> u64 {
-        let mut bytes = [0; 8];
-        bytes[..PLACES].copy_from_slice(&self.head().tags);
-        u64::from_le_bytes(bytes)
+        if self.tag_at(LAST) == MORE { self.find_more(Some(tag), is) } else { None }
     }
 
     /// The first entry that is the one.
     pub fn find_any(&mut self, mut is: impl FnMut(&mut View<'_, F>) -> bool) -> Option<Place> {
         for place in 0..PLACES {
-            if self.head().tags[place] > MORE && is(&mut self.view(Place(place))) {
+            if self.tag_at(place) > MORE && is(&mut self.view(Place(place))) {
                 return Some(Place(place));
             }
         }
@@ -266,7 +285,7 @@ impl<F: Form> Guard<'_, F> {
     /// of it but that it was led. Tag 0: any.
     #[inline(always)]
     pub fn take_plain(&mut self, tag: u8, id: LeadId) -> Option<Box<Flight<F>>> {
-        let tags = self.tags();
+        let tags = self.head();
         // A key's tag has its topmost bit set.
         let mut alike =
             if tag == 0 { tags & (EACH << 7) } else { zeros(tags ^ (EACH * u64::from(tag))) };
@@ -277,7 +296,7 @@ impl<F: Form> Guard<'_, F> {
                 && flight.led_by(id)
                 && flight.is_plain()
             {
-                self.head_mut().tags[place] = 0;
+                self.set_tag(place, 0);
                 // SAFETY: an even word of a place that holds an entry is a flight's box, and its
                 // place has forgotten it.
                 return Some(unsafe { Box::from_raw(word.cast()) });
@@ -342,16 +361,16 @@ impl<F: Form> Guard<'_, F> {
     /// A place for an entry, if there is one among the six.
     #[inline(always)]
     pub fn vacant(&self) -> Option<usize> {
-        let vacant = zeros(self.tags());
+        let vacant = zeros(self.head());
         (vacant != 0).then(|| vacant.trailing_zeros() as usize / 8)
     }
 
     /// Puts an entry into a place that was found vacant.
     #[inline(always)]
     pub fn fill(&mut self, place: usize, tag: u8, entry: Entry<F>) {
-        debug_assert_eq!(self.head().tags[place], 0, "nothing is written over");
+        debug_assert_eq!(self.tag_at(place), 0, "nothing is written over");
         self.words_mut()[place] = entry.into_word();
-        self.head_mut().tags[place] = tag;
+        self.set_tag(place, tag);
     }
 
     #[inline(always)]
@@ -367,9 +386,9 @@ impl<F: Form> Guard<'_, F> {
 
     #[cold]
     fn insert_more(&mut self, tag: u8, word: Word, crowded: &AtomicUsize) -> Place {
-        if self.head().tags[LAST] != MORE {
-            let first = (self.head().tags[LAST], self.words()[LAST]);
-            self.head_mut().tags[LAST] = MORE;
+        if self.tag_at(LAST) != MORE {
+            let first = (self.tag_at(LAST), self.words()[LAST]);
+            self.set_tag(LAST, MORE);
             self.words_mut()[LAST] = Box::into_raw(Box::new(vec![first])).cast();
             crowded.fetch_add(1, Ordering::Relaxed);
         }
@@ -382,7 +401,7 @@ impl<F: Form> Guard<'_, F> {
     pub fn remove(&mut self, place: Place, crowded: &AtomicUsize) -> Entry<F> {
         let word = self.word(place);
         if place.0 < PLACES {
-            self.head_mut().tags[place.0] = 0;
+            self.set_tag(place.0, 0);
         } else {
             self.remove_more(place.0 - PLACES, crowded);
         }
@@ -397,7 +416,7 @@ impl<F: Form> Guard<'_, F> {
         if let [(tag, word)] = **more {
             // SAFETY: the box of ours that the last place holds, which forgets it here.
             drop(unsafe { Box::<More>::from_raw(self.words()[LAST].cast()) });
-            self.head_mut().tags[LAST] = tag;
+            self.set_tag(LAST, tag);
             self.words_mut()[LAST] = word;
             crowded.fetch_sub(1, Ordering::Relaxed);
         }
@@ -425,22 +444,31 @@ impl<F: Form> Guard<'_, F> {
             let entry = self.remove(place, crowded);
             twin.insert(tag, entry, crowded);
         }
-        let level = self.head().level + 1;
-        self.head_mut().level = level;
-        twin.head_mut().level = level;
+        let level = self.level() as u64 + 1;
+        self.set_head(at_level(self.head(), level));
+        twin.set_head(at_level(twin.head(), level));
         // Fences grow across the parting: the twin draws its next block from here on.
-        // SAFETY: as for `head_mut`, for both.
-        unsafe {
-            *twin.line.sequence.0.get() = (*self.line.sequence.0.get()).next_multiple_of(BLOCK);
-        }
+        twin.set_sequence(self.sequence().next_multiple_of(BLOCK));
     }
 
     fn tag(&self, place: Place) -> u8 {
-        match self.head().tags.get(place.0) {
-            Some(tag) => *tag,
-            None => self.more().expect("a place past the last")[place.0 - PLACES].0,
+        match place.0.checked_sub(PLACES) {
+            None => self.tag_at(place.0),
+            Some(at) => self.more().expect("a place past the last")[at].0,
         }
     }
+}
+
+/// Where the level begins in a head.
+const LEVEL: u32 = 48;
+
+#[inline(always)]
+fn tag_of(head: u64, place: usize) -> u8 {
+    head.to_le_bytes()[place]
+}
+
+fn at_level(head: u64, level: u64) -> u64 {
+    head & !(u64::MAX << LEVEL) | level << LEVEL
 }
 
 /// One in each of the bytes that tags stand in.

@@ -29,7 +29,7 @@ pub(crate) struct LeadRef {
 impl LeadRef {
     #[inline(always)]
     pub fn of(id: LeadId, spot: Spot) -> Self {
-        Self { id, hash: spot.hash, tag: NonZero::new(spot.tag | 0x80) }
+        Self { id, hash: spot.hash(), tag: NonZero::new(spot.tag() | 0x80) }
     }
 
     /// A lead known by its id alone.

@@ -144,7 +144,7 @@ broken cried-once-and-for-all gate::two_calls_at_once src/table/seat.rs \
     's/calls\.cried = false;//'
 
 broken closed-asked-before-the-line-is-held close::while_joining src/table/begin.rs \
-    's/(fn begin_in_full\b.*?)(let mut line = self\.index\.hold\(spot\.hash\);\s*if )self\.is_closed\(\)/$1let closed = self.is_closed();\n$2closed/s'
+    's/(fn begin_in_full\b.*?)(let mut line = self\.index\.hold\(spot\.hash\(\)\);\s*if )self\.is_closed\(\)/$1let closed = self.is_closed();\n$2closed/s'
 
 broken kept-as-closed-was-asked-before close::with_everything_in_flight src/table/settle.rs \
     's/(fn complete_in_full\b.*?)(let \(mut line, place\) = match self\.lead\(.*?&& )!self\.is_closed\(\)/$1let closed = self.is_closed();\n$2!closed/s'
