@@ -370,11 +370,14 @@ mod tests {
         const TIMES: usize = 20_000;
         let (latch, sum) = (Latch::default(), AtomicUsize::new(0));
         scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| (0..TIMES).for_each(|_| add(&latch, &sum)));
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| scope.spawn(|| (0..TIMES).for_each(|_| add(&latch, &sum))))
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
             }
         });
-        assert_eq!(sum.into_inner(), THREADS * TIMES);
+        assert_eq!(sum.load(Ordering::Relaxed), THREADS * TIMES);
     }
 
     #[test]
@@ -383,12 +386,11 @@ mod tests {
         let (latch, sum, coming) = (Latch::default(), AtomicUsize::new(0), AtomicUsize::new(0));
         scope(|scope| {
             let mut hold = latch.hold();
-            for _ in 0..THREADS {
-                scope.spawn(|| {
-                    coming.fetch_add(1, Ordering::Relaxed);
-                    add(&latch, &sum);
-                });
-            }
+            let come = || {
+                coming.fetch_add(1, Ordering::Relaxed);
+                add(&latch, &sum);
+            };
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(come)).collect();
             while coming.load(Ordering::Relaxed) < THREADS {
                 yield_now();
             }
@@ -396,7 +398,10 @@ mod tests {
             (0..10_000).for_each(|_| yield_now());
             assert_eq!(sum.load(Ordering::Relaxed), 0, "nobody came in");
             release(&latch, &mut hold);
+            for thread in threads {
+                thread.join().unwrap();
+            }
         });
-        assert_eq!(sum.into_inner(), THREADS);
+        assert_eq!(sum.load(Ordering::Relaxed), THREADS);
     }
 }

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{fs, thread};
 
 use onceflight::idempotency::{Begin, Builder};
 use onceflight::{ErrorKind, IdempotencyTable};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
+use crate::disk::{self, User};
 use crate::harness::{Found, PATIENCE, Place, Random, eventually, on_sqlite, response, seed};
 use crate::worker::{self, Worker};
 
@@ -76,24 +77,8 @@ fn another_process_has_the_write_lock(place: &Place) {
     complete(&hasty, "new");
 }
 
-/// In a worker, a file system of a megabyte. `None`: there was one, and it did well.
-fn small_disk(place: &Place) -> Option<PathBuf> {
-    let disk = place.dir.path.join("disk");
-    if worker::task::<()>().is_some() {
-        return Some(disk);
-    }
-    fs::create_dir(&disk).unwrap();
-    let mut shell = Command::new("unshare");
-    let script = r#"mount -t tmpfs -o size=1m none "$0" && exec "$@""#;
-    // In namespaces of its own, where whoever runs the test may mount, and nobody else sees it.
-    shell.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(&disk);
-    shell.arg(env::current_exe().expect("this program"));
-    Worker::start_by(shell, place, ()).succeed();
-    None
-}
-
 fn the_disk_is_full(place: &Place) {
-    let Some(disk) = small_disk(place) else { return };
+    let Some(disk) = disk::small(place, "1m", User::Root) else { return };
     let url = format!("sqlite:{}", disk.join("records.db").display());
     let table = impatient(IdempotencyTable::builder()).open(&url).unwrap();
     complete(&table, "before");
@@ -128,7 +113,7 @@ fn the_disk_is_full(place: &Place) {
 }
 
 fn the_file_system_is_read_only(place: &Place) {
-    let Some(disk) = small_disk(place) else { return };
+    let Some(disk) = disk::small(place, "1m", User::Root) else { return };
     let url = format!("sqlite:{}", disk.join("records.db").display());
     complete(&IdempotencyTable::open(&url).unwrap(), "before");
     let remount = |how: &str| {

@@ -214,7 +214,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let path = env::temp_dir().join(format!("onceflight-{}", unique()));
         fs::create_dir(&path).expect("a temporary directory");
         Self { path, ours: true }

@@ -7,8 +7,10 @@
 //! | `sessions` | the same to those who apply requests to a durable table of sessions |
 //! | `outages` | servers are stopped, killed and frozen under traffic: errors in time, and then all goes on |
 //! | `stale` | leaders that were overtaken come back: they change nothing |
-//! | `clocks` | the wall clock jumps by years: no lease is touched |
+//! | `clocks` | processes live in other years: no lease is touched |
+//! | `server_clocks` | a server's clock is set: what then ends sooner or later, and that fences hold |
 //! | `files` | a full disk, a lock, a file gone, replaced, garbled: an error each, and nothing lost |
+//! | `postgres_disk` | the server's disk is full: the same |
 //! | `corrupt` | records are written to by others: never an answer, nor a lead |
 //! | `many` | very many records: listed and purged while others claim |
 //!
@@ -27,6 +29,7 @@
 mod caller;
 mod clocks;
 mod corrupt;
+mod disk;
 mod files;
 mod harness;
 mod kills;
@@ -36,6 +39,13 @@ mod many;
 mod mortal;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "memcached"))]
 mod outages;
+#[cfg(feature = "postgres")]
+mod postgres_disk;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "memcached"))]
+#[cfg_attr(not(feature = "stores"), allow(dead_code))] // not every store has every case
+mod server_clocks;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "memcached"))]
+mod servers;
 mod sessions;
 mod stale;
 mod transactions;

@@ -10,11 +10,8 @@
 //! A server of memcached forgets all as it stops, so there the two last lines are only that nobody
 //! hangs. The traffic is judged as that of killed leaders is ([`caller`]).
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +23,7 @@ use crate::harness::{
     AtTheEnd, Found, PATIENCE, Place, Random, eventually, on_every_server, response, seed,
 };
 use crate::ledger::Ledger;
+use crate::servers::{Servers, shared};
 use crate::worker::Fate;
 
 on_every_server!(outages_are_survived);
@@ -33,7 +31,8 @@ on_every_server!(outages_are_survived);
 const LONG: Duration = Duration::from_secs(3600);
 
 fn outages_are_survived(place: &Place) {
-    let servers = Servers::ours();
+    static OURS: Mutex<Weak<Servers>> = Mutex::new(Weak::new());
+    let servers = shared(&OURS, || Servers::start(&[]));
     let place = &place.at(servers.url(place.store));
     for (down, up) in [("stop", "start"), ("kill", "start"), ("freeze", "thaw")] {
         let forgets = place.store == "memcached" && up == "start";
@@ -126,53 +125,4 @@ fn end(begun: Begin<'_>) -> Vec<u8> {
 fn await_more(counter: &AtomicUsize, more: usize) {
     let goal = counter.load(Ordering::Relaxed) + more;
     eventually("more", || (counter.load(Ordering::Relaxed) >= goal).then_some(()));
-}
-
-/// Servers of our own, so that nobody else misses them. Stopped when the last test ends that has them.
-struct Servers {
-    dir: PathBuf,
-    variables: HashMap<String, String>,
-}
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers.sh");
-
-impl Servers {
-    fn ours() -> Arc<Self> {
-        static OURS: Mutex<Weak<Servers>> = Mutex::new(Weak::new());
-        let mut ours = OURS.lock().expect("no panic");
-        ours.upgrade().unwrap_or_else(|| {
-            let started = Arc::new(Self::start());
-            *ours = Arc::downgrade(&started);
-            started
-        })
-    }
-
-    fn start() -> Self {
-        let script = r#"variables=$("$0" start) && eval "$variables" && env"#;
-        let mut shell = Command::new("bash");
-        shell.args(["-c", script, SCRIPT]).stderr(Stdio::inherit());
-        let output = shell.output().expect("bash");
-        assert!(output.status.success(), "the servers don't start");
-        let output = String::from_utf8(output.stdout).expect("text");
-        let pairs = output.lines().filter_map(|line| line.split_once('='));
-        let variables: HashMap<_, _> =
-            pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        Self { dir: variables["ONCEFLIGHT_TEST_SERVERS"].clone().into(), variables }
-    }
-
-    fn url(&self, store: &str) -> String {
-        self.variables[&format!("ONCEFLIGHT_TEST_{}", store.to_uppercase())].clone()
-    }
-
-    /// `stop`, `kill`, `start`, `freeze` or `thaw` for one of them. Returns when that is done.
-    fn order(&self, server: &str, verb: &str) {
-        let status = Command::new(self.dir.join(format!("{server}.{verb}"))).status();
-        assert!(status.expect("a script").success(), "{server}.{verb}");
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        let _ = Command::new(SCRIPT).arg("stop").arg(&self.dir).status();
-    }
 }

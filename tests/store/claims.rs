@@ -1,6 +1,6 @@
 //! Who leads: of any number of claims, one.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use onceflight::store::{Claim, Claimed, RecordKey, Settled};
 
@@ -118,10 +118,12 @@ fn all_losers_get_the_winners_response(world: &World) {
     assert!(responses.windows(2).all(|pair| pair[0] == pair[1]), "{responses:?}");
 }
 
-/// Records that vanish and come back under the claims of others (#21): never two leads, and no error.
+/// Records that vanish and come back under the claims of others (#21): never two leads, each with a higher
+/// epoch than the one before, and no error.
 fn leads_that_come_and_go_are_never_two(world: &World) {
     let (key, stores) = (world.key("k"), world.others(4));
     let (leading, leads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let last = AtomicU64::new(0);
     at_once(8, |number| {
         let store = &stores[number % 4];
         while leads.load(Ordering::Relaxed) < 100 {
@@ -129,9 +131,11 @@ fn leads_that_come_and_go_are_never_two(world: &World) {
             if let lead @ Claimed::Lead(_) = store.claim(&key, &claim) {
                 let held = led(&claim, lead).held;
                 assert_eq!(leading.fetch_add(1, Ordering::SeqCst), 0, "two leads at once");
+                let last = last.swap(held.epoch, Ordering::Relaxed);
                 leads.fetch_add(1, Ordering::Relaxed);
                 leading.fetch_sub(1, Ordering::SeqCst);
                 assert_eq!(store.release(&key, held, CANCEL), Settled::Done);
+                assert!(last < held.epoch, "{} after {last}", held.epoch);
             }
         }
     });

@@ -16,14 +16,19 @@ use crate::proxy::listen;
 struct Server {
     child: Child,
     port: u16,
+    options: &'static [&'static str],
 }
 
 impl Server {
     fn start() -> Self {
+        Self::start_with(&["-m", "64"])
+    }
+
+    fn start_with(options: &'static [&'static str]) -> Self {
         // Somebody else may be quicker to take the port.
         eventually("a server", || {
-            let free = listen().local_addr().expect("its address").port();
-            let mut server = Self { child: launch(free), port: free };
+            let port = listen().local_addr().expect("its address").port();
+            let mut server = Self { child: launch(port, options), port, options };
             server.answers().then_some(server)
         })
     }
@@ -36,7 +41,7 @@ impl Server {
     fn restart(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("its end");
-        self.child = launch(self.port);
+        self.child = launch(self.port, self.options);
         assert!(self.answers());
     }
 
@@ -85,9 +90,10 @@ impl Drop for Server {
     }
 }
 
-fn launch(port: u16) -> Child {
+fn launch(port: u16, options: &[&str]) -> Child {
     Command::new("memcached")
-        .args(["-l", "127.0.0.1", "-p", &port.to_string(), "-u", "nobody", "-m", "64"])
+        .args(["-l", "127.0.0.1", "-p", &port.to_string(), "-u", "nobody"])
+        .args(options)
         .spawn()
         .expect("memcached")
 }
@@ -307,4 +313,33 @@ fn a_record_that_grows_too_large_stays_as_it_was() {
     let long = RecordKey::new("scope", &large).expect("a short scope");
     let refused = store.0.claim(&long, &claim(), at).expect_err("it is too large");
     assert_eq!(refused.kind(), ErrorKind::TooLarge, "{refused}");
+}
+
+/// One that may evict nothing (`-M`) refuses an `add` before it looks whether there is an item: what is new
+/// isn't led, and what it has is answered all the same.
+#[test]
+fn a_full_server_leads_nobody_and_still_has_what_it_has() {
+    let server = Server::start_with(&["-M", "-m", "2"]);
+    let (store, other) = (server.store(), server.store());
+    let large = |number: u8| RecordKey::new("scope", vec![number; 300 << 10]).expect("short");
+    let (done, held) = (large(0), large(1));
+    let led = store.lead(&done, &claim());
+    assert_eq!(store.complete(&done, led.held, b"done", LONG), Settled::Done);
+    let led = store.lead(&held, &claim());
+    let refused = (2..).find_map(|new| store.0.claim(&large(new), &claim(), soon()).err());
+    let refused = refused.expect("two megabytes have an end");
+    assert!(refused.to_string().contains("out of memory"), "{refused}");
+    assert_eq!(refused.kind(), ErrorKind::Store);
+
+    for store in [&store, &other] {
+        let [done, held] = [&done, &held].map(|key| store.0.claim(key, &claim(), soon()));
+        assert!(matches!(&done, Ok(Claimed::Completed(it)) if it.data() == b"done"), "{done:?}");
+        assert!(matches!(held, Ok(Claimed::InProgress { epoch, .. }) if epoch == led.held.epoch));
+    }
+    failed(store.0.complete(&held, led.held, &Response::new(200, b"held"), LONG, soon()));
+    assert_eq!(in_progress(other.claim(&held, &claim())).0, led.held.epoch);
+
+    assert_eq!(server.ask(b"cache_memlimit 64").0, "OK\r\n");
+    assert_eq!(store.complete(&held, led.held, b"held", LONG), Settled::Done);
+    assert_eq!(completed(other.claim(&held, &claim())).data(), b"held");
 }

@@ -2,10 +2,11 @@
 # Sourced by the suites' control.sh: breaks the crate in one place at a time, and demands that a test fails for it.
 #
 # A suite's own part: `broken`, which calls `control`; `build TEST` and `run TEST`, which answer as their commands do;
-# `shows`, what the output of a test that fails has. At its end it calls `finish`.
+# `shows`, what the output of a test that fails has; `mistakes`, if it is set, what that of one has that fails for another
+# reason. At its end it calls `finish`.
 #
 # A control fails if its patch no longer applies, if the broken crate doesn't compile, if its test isn't there, passes,
-# or doesn't come to an end. Arguments choose controls by name.
+# fails for another reason, or doesn't come to an end. Arguments choose controls by name.
 set -euo pipefail
 suite=$(basename "$(dirname "$0")")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -48,6 +49,8 @@ control() {
         verdict="$test passes all the same"
     elif ! grep -q "$shows" "$log"; then
         verdict="$test doesn't come to an end"
+    elif [[ -n ${mistakes:-} ]] && grep -q "$mistakes" "$log"; then
+        verdict="$test fails for another reason"
     fi
     # Copied anew, so that its time is a new one too: cargo goes by that.
     for file in "${!sound[@]}"; do cp "${sound[$file]}" "$file"; done

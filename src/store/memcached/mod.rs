@@ -63,8 +63,8 @@ use crate::error::{Error, ErrorKind};
 ///   absolute times.
 /// - **A lease is waited for by each observer**: it has passed when the lead has said nothing for so
 ///   long by the observer's own monotonic clock. So a takeover comes up to one lease later
-///   than elsewhere, but no process's clock is compared with another's. What was abandoned is taken
-///   over at once.
+///   than elsewhere, but no process's clock is compared with another's, and setting one, the server's
+///   included, ends no lease. What was abandoned is taken over at once.
 /// - **News are a poll**, 2 to 8 ms apart.
 /// - **No `list`** (memcached has no index), and nothing to `purge`. A record, its key and checkpoint
 ///   included, is at most as large as the server's item: 1 MiB by default.

@@ -35,8 +35,9 @@
 //!    doesn't set it back.
 //! 3. The record that a claim replaces is still the one that it judged: epoch, state, lease and expiry
 //!    stand in the `WHERE` of the write.
-//! 4. All times are the server's `clock_timestamp()`. If somebody sets that clock, leases and responses
-//!    end so much sooner or later.
+//! 4. All times are the server's `clock_timestamp()`, for it has no other clock to ask. If somebody sets
+//!    that, leases and responses end so much sooner or later. Where a lease ends too soon another may take
+//!    over; who led is stale then. Epochs go by no clock.
 //!
 //! Durability is the server's: what was answered survives a crash if `synchronous_commit` is on, and a
 //! failover if the standby is synchronous. Otherwise the last claims and epochs before it may be
@@ -80,6 +81,10 @@ const OPENING: Duration = Duration::from_secs(10);
 
 /// Records in Postgres, 12 or newer. Threads may share it: each call takes a connection for itself, and
 /// blocks. In asynchronous code, call it where blocking is allowed.
+///
+/// Leases go by the server's wall clock, and by no other machine's. Set forward by more than is left of a
+/// lease, it lets another take over from a lead that still works, and is stale then; set back, what was
+/// lost is taken over so much later. Fences grow however it is set. Have it slewed, not stepped.
 pub struct PostgresStore {
     server: Arc<Server>,
     texts: Texts,

@@ -52,8 +52,9 @@
 //! - A server that is allowed to drop keys when its memory is full (`maxmemory-policy` other than
 //!   `noeviction`) drops records, live ones too. Such a server is refused, since the loss would be
 //!   silent; `?eviction=allow` in the URL accepts it. (Where INFO is forbidden, nobody can tell.)
-//! - The clock is the server's wall clock: a step moves leases and expiries with it, and so does a
-//!   failover to a server whose clock differs.
+//! - The clock is the server's wall clock, for a script has no other: a step moves leases and expiries with
+//!   it, and so does a failover to a server whose clock differs. Where a lease ends too soon another may
+//!   take over; who led is stale then. Epochs grow all the same.
 
 mod connection;
 mod news;
@@ -97,6 +98,10 @@ const MAX_BYTES: usize = 512 << 20;
 /// from a crash once it is on disk: with `appendonly yes` and `appendfsync always` that is before it is
 /// acknowledged. A failover forgets what the replica hadn't been told. Where memory may run full,
 /// `maxmemory-policy` must be `noeviction`.
+///
+/// Leases go by the server's wall clock, and by no other machine's. Set forward by more than is left of a
+/// lease, it lets another take over from a lead that still works, and is stale then; set back, what was
+/// lost is taken over so much later. Fences grow however it is set. Have it slewed, not stepped.
 ///
 /// May be used from any thread. No call lasts past its deadline, but for the look-up of a host's name. In
 /// the child of a fork every call says [`Forked`](ErrorKind::Forked).
