@@ -156,6 +156,16 @@ impl Table {
         }
     }
 
+    #[inline(always)]
+    #[cfg_attr(not(feature = "store"), allow(clippy::unnecessary_wraps))] // then it always is
+    pub fn in_memory(&self) -> Option<&Memory> {
+        match self {
+            Self::Memory(table) => Some(table),
+            #[cfg(feature = "store")]
+            Self::Store(_) => None,
+        }
+    }
+
     pub fn lengths(&self) -> &Lengths {
         match self {
             Self::Memory(table) => &table.lengths,

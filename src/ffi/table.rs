@@ -12,6 +12,7 @@ use super::key::{bytes, text};
 use super::options::{ONCEFLIGHT_DEFAULT, duration, onceflight_options};
 use super::request::{self, Versioned, check_out, key_bytes, onceflight_request, parse, write};
 use super::response::{into_handle, onceflight_response};
+use crate::clock::Span;
 use crate::error::Error;
 use crate::table::internal::{Arrived, AtOnce, Granted, LeadRef, Reply, Response};
 
@@ -179,31 +180,67 @@ pub unsafe extern "C" fn onceflight_begin(
     lead: *mut onceflight_lead,
     response: *mut *mut onceflight_response,
 ) -> i32 {
-    if !table.is_null() && !key.is_null() && !lead.is_null() && !response.is_null() {
-        // The usual case has no shell: there is nothing in it that could fail or unwind.
-        // SAFETY: none is NULL; the caller's table, key and out-parameters, for this call.
-        unsafe {
-            if let Table::Memory(memory) = &(*table).0
-                && key_len <= memory.lengths.key
-            {
-                let given = memory.given(std::slice::from_raw_parts(key, key_len));
-                let usual = &memory.inner.usual;
-                match memory.inner.begin_at_once(&given, usual, None, None, Response::clone) {
-                    AtOnce::Lead(id) => {
-                        lead.write(id);
-                        response.write(std::ptr::null_mut());
-                        return ONCEFLIGHT_LEAD;
-                    }
-                    AtOnce::Replay(held) => {
-                        lead.write(0);
-                        response.write(into_handle(held));
-                        return ONCEFLIGHT_REPLAYED;
-                    }
-                    AtOnce::Vacant | AtOnce::No => {}
-                }
-            }
+    // SAFETY: the caller's table, key and out-parameters, for this call.
+    unsafe {
+        match begin_at_once(table, key, key_len, lead, response) {
+            Some(code) => code,
+            None => begin_plainly(table, key, key_len, timeout_ms, lead, response),
         }
     }
+}
+
+/// The usual case, which has no shell: there is nothing in it that could fail or unwind. `None`: it isn't
+/// that, and nothing was done.
+///
+/// # Safety
+/// As for `onceflight_begin`.
+#[inline(always)]
+unsafe fn begin_at_once(
+    table: *const onceflight_table,
+    key: *const u8,
+    key_len: usize,
+    lead: *mut onceflight_lead,
+    response: *mut *mut onceflight_response,
+) -> Option<i32> {
+    // SAFETY: NULL, or the caller's table, for this call.
+    let memory = unsafe { table.as_ref() }?.0.in_memory()?;
+    if key.is_null() || key_len > memory.lengths.key || lead.is_null() || response.is_null() {
+        return None;
+    }
+    // SAFETY: none is NULL; the caller's key, for this call.
+    let given = memory.given(unsafe { std::slice::from_raw_parts(key, key_len) });
+    let (inner, usual) = (&memory.inner, &memory.inner.usual);
+    match inner.begin_at_once(&given, usual, None, None, Response::clone) {
+        // SAFETY: neither is NULL; the caller's to write.
+        AtOnce::Lead(id) => unsafe {
+            lead.write(id);
+            response.write(std::ptr::null_mut());
+            Some(ONCEFLIGHT_LEAD)
+        },
+        // SAFETY: as above.
+        AtOnce::Replay(held) => unsafe {
+            lead.write(0);
+            response.write(into_handle(held));
+            Some(ONCEFLIGHT_REPLAYED)
+        },
+        AtOnce::Vacant | AtOnce::No => None,
+    }
+}
+
+/// All others. Out of line, so that the usual case's frame has no room for a request.
+///
+/// # Safety
+/// As for `onceflight_begin`.
+#[cold]
+#[inline(never)]
+unsafe fn begin_plainly(
+    table: *const onceflight_table,
+    key: *const u8,
+    key_len: usize,
+    timeout_ms: u64,
+    lead: *mut onceflight_lead,
+    response: *mut *mut onceflight_response,
+) -> i32 {
     let request = request::plain(key, key_len, timeout_ms);
     // SAFETY: the same contract; the request is a local.
     unsafe { onceflight_begin_request(table, &raw const request, lead, response) }
@@ -253,18 +290,33 @@ pub unsafe extern "C" fn onceflight_complete(
     data: *const u8,
     len: usize,
 ) -> i32 {
-    if !table.is_null() && (len == 0 || !data.is_null()) {
-        // As in onceflight_begin.
-        // SAFETY: not NULL, and the caller's table, for this call.
-        if let Table::Memory(memory) = unsafe { &(*table).0 }
-            && len <= memory.lengths.response
-            && memory.inner.complete_at_once::<Reply<'_>>(LeadRef::named(lead), None)
-        {
-            return ONCEFLIGHT_OK;
-        }
+    // SAFETY: the caller's table and bytes, for this call.
+    if unsafe { complete_at_once(table, lead, data, len, None) } {
+        return ONCEFLIGHT_OK;
     }
     // SAFETY: the same contract.
     unsafe { onceflight_complete_for(table, lead, status, data, len, ONCEFLIGHT_DEFAULT) }
+}
+
+/// As `begin_at_once`: a flight that nobody joined, and a response that isn't kept. False: nothing was done.
+///
+/// # Safety
+/// As for `onceflight_complete`.
+#[inline(always)]
+unsafe fn complete_at_once(
+    table: *const onceflight_table,
+    lead: onceflight_lead,
+    data: *const u8,
+    len: usize,
+    ttl: Option<Span>,
+) -> bool {
+    // SAFETY: NULL, or the caller's table, for this call.
+    let Some(memory) = unsafe { table.as_ref() }.and_then(|table| table.0.in_memory()) else {
+        return false;
+    };
+    (len == 0 || !data.is_null())
+        && len <= memory.lengths.response
+        && memory.inner.complete_at_once::<Reply<'_>>(LeadRef::named(lead), ttl)
 }
 
 /// onceflight_complete, replayed for ttl_ms. 0: share with the followers, don't retain.
@@ -277,6 +329,10 @@ pub unsafe extern "C" fn onceflight_complete_for(
     len: usize,
     ttl_ms: u64,
 ) -> i32 {
+    // SAFETY: the caller's table and bytes, for this call.
+    if ttl_ms == 0 && unsafe { complete_at_once(table, lead, data, len, Some(0)) } {
+        return ONCEFLIGHT_OK;
+    }
     entry(|| {
         // SAFETY: the caller's table, for this call.
         let table = unsafe { given(table) }?;

@@ -7,7 +7,7 @@
 //! |-|-|
 //! | 0–3 | how many hold it |
 //! | 4–7 | the hash that tells its line |
-//! | 8–15 | when it expires, in units of 16 µs (48 bits); the key's length; whether there is a fingerprint |
+//! | 8–15 | when it expires, in units of 16 µs (48 bits); the key's length; whether there is a fingerprint, or room for one |
 //! | 16–19, 20–23 | the status, the data's length |
 //! | then | the data; the key's length, if it is long; the key; where the fingerprint is, if there is one |
 //!
@@ -15,6 +15,7 @@
 //! an allocator gives for 104.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -57,41 +58,76 @@ impl BytesKey {
         if key.len() > SHORT {
             return Self::write_long(key, place);
         }
-        if !matches!(place, Some(Self(Stored::Short { .. }))) {
-            Self::make_short(place);
-        }
+        let Some(Self(Stored::Short { len, bytes })) = place else {
+            return Self::make_short(key, place);
+        };
         // Over the key of the flight before: what stands behind the end of this one is nobody's.
-        if let Some(Self(Stored::Short { len, bytes })) = place {
-            if let Ok(key) = <&[u8; 16]>::try_from(key) {
-                // The length of request keys: a copy of a known length is no call.
-                bytes[..16].copy_from_slice(key);
-            } else {
-                bytes[..key.len()].copy_from_slice(key);
-            }
-            #[allow(clippy::cast_possible_truncation)] // it is short
-            let length = key.len() as u8;
-            *len = length;
+        copy_short(key, bytes);
+        #[allow(clippy::cast_possible_truncation)] // it is short
+        let length = key.len() as u8;
+        *len = length;
+    }
+
+    #[cold]
+    fn make_short(key: &[u8], place: &mut Option<Self>) {
+        *place = Some(Self(Stored::Short { len: 0, bytes: [0; SHORT] }));
+        Self::write(key, place);
+    }
+
+    fn write_long(key: &[u8], place: &mut Option<Self>) {
+        if let Some(Self(Stored::Long { len, buffer })) = place
+            && let Some(start) = buffer.get_mut(..key.len())
+        {
+            *len = length_of(key);
+            start.copy_from_slice(key);
+        } else {
+            Self::make_long(key, place);
         }
     }
 
     #[cold]
-    fn make_short(place: &mut Option<Self>) {
-        *place = Some(Self(Stored::Short { len: 0, bytes: [0; SHORT] }));
-    }
-
-    fn write_long(key: &[u8], place: &mut Option<Self>) {
-        let length = u32::try_from(key.len()).expect("limited by max_key_len");
-        if let Some(Self(Stored::Long { len, buffer })) = place
-            && let Some(start) = buffer.get_mut(..key.len())
-        {
-            start.copy_from_slice(key);
-            *len = length;
-            return;
-        }
+    fn make_long(key: &[u8], place: &mut Option<Self>) {
         // A little more than needed: the next key may be as long, or nearly.
         let mut buffer = vec![0; key.len().next_multiple_of(64)].into_boxed_slice();
         buffer[..key.len()].copy_from_slice(key);
-        *place = Some(Self(Stored::Long { len: length, buffer }));
+        *place = Some(Self(Stored::Long { len: length_of(key), buffer }));
+    }
+}
+
+fn length_of(key: &[u8]) -> u32 {
+    u32::try_from(key.len()).expect("limited by max_key_len")
+}
+
+/// Compares two keys; those of 16 to 32 bytes without a call, as two pieces that may overlap.
+#[inline(always)]
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let ends = |key: &[u8]| {
+        let (first, last) = (key.first_chunk()?, key.last_chunk()?);
+        Some((u128::from_ne_bytes(*first), u128::from_ne_bytes(*last)))
+    };
+    one.len() == other.len()
+        && match (ends(one), ends(other)) {
+            (Some(one_ends), Some(other_ends)) if one.len() <= 32 => one_ends == other_ends,
+            _ => one == other,
+        }
+}
+
+/// Copies up to `SHORT` bytes without a call: as two pieces of a known length, which overlap.
+#[inline(always)]
+fn copy_short(from: &[u8], to: &mut [u8; SHORT]) {
+    #[inline(always)]
+    fn as_two<const N: usize>(from: &[u8], to: &mut [u8; SHORT]) -> bool {
+        let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {
+            return false;
+        };
+        to[..N].copy_from_slice(first);
+        to[from.len() - N..from.len()].copy_from_slice(last);
+        true
+    }
+    if !(as_two::<16>(from, to) || as_two::<8>(from, to) || as_two::<4>(from, to)) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
+        }
     }
 }
 
@@ -100,11 +136,11 @@ impl Form for Bytes {
     type Response = Response;
 
     fn same(one: &BytesKey, other: &BytesKey) -> bool {
-        one.get() == other.get()
+        same(one.get(), other.get())
     }
 
     fn is_of(key: &BytesKey, response: &Response) -> bool {
-        key.get() == response.key()
+        same(key.get(), response.key())
     }
 
     fn twin(key: BytesKey) -> (BytesKey, BytesKey) {
@@ -117,11 +153,14 @@ impl Form for Bytes {
 
     #[inline(always)]
     fn clear(key: &mut Option<BytesKey>) -> Option<BytesKey> {
-        match key {
-            Some(BytesKey(Stored::Long { buffer, .. })) if buffer.len() > SPARED => key.take(),
-            // The next one is written over it.
-            _ => None,
+        // Freed here, since bytes have no destructor of a user's: so nothing is ever to be dropped later.
+        if let Some(BytesKey(Stored::Long { buffer, .. })) = key
+            && buffer.len() > SPARED
+        {
+            *key = None;
         }
+        // The next one is written over it.
+        None
     }
 }
 
@@ -142,12 +181,12 @@ impl Probe<Bytes> for Given<'_> {
 
     #[inline(always)]
     fn is_key(&self, key: &BytesKey) -> bool {
-        key.get() == self.key
+        same(key.get(), self.key)
     }
 
     #[inline(always)]
     fn is_response(&self, response: &Response) -> bool {
-        response.key() == self.key
+        same(response.key(), self.key)
     }
 
     fn own(&self) -> BytesKey {
@@ -213,8 +252,8 @@ impl Draft<Bytes> for Reply<'_> {
 
     fn keep(self, key: BytesKey, kept: Kept) -> Response {
         let Self { status, data, block } = self;
-        let marked = kept.fingerprint.is_some();
-        block.unwrap_or_else(|| Block::new(status, data, key.get(), marked)).seal(kept)
+        let room = kept.fingerprint.is_some();
+        block.unwrap_or_else(|| Block::new(status, data, key.get(), room)).seal(kept)
     }
 }
 
@@ -226,8 +265,9 @@ pub(crate) struct Head {
     /// | bits | what |
     /// |-|-|
     /// | 63–16 | when it expires |
-    /// | 15 | `MARKED`: whether there is room for a fingerprint |
-    /// | 14–0 | the key's length, or `LONG` |
+    /// | 15 | `ROOM`: whether there is room for a fingerprint |
+    /// | 14 | `MARKED`: whether there is one |
+    /// | 13–0 | the key's length, or `LONG` |
     terms: u64,
     status: i32,
     data_len: u32,
@@ -235,8 +275,9 @@ pub(crate) struct Head {
 
 const HEAD: usize = size_of::<Head>();
 /// The key's length stands before it.
-const LONG: usize = 0x7fff;
-const MARKED: u64 = 1 << 15;
+const LONG: usize = 0x3fff;
+const ROOM: u64 = 1 << 15;
+const MARKED: u64 = 1 << 14;
 /// 2^14 ns: a response expires that much early at most.
 const UNIT_BITS: u32 = 14;
 
@@ -252,12 +293,12 @@ struct Parts {
 
 impl Parts {
     #[inline]
-    fn of(data_len: usize, key_len: usize, marked: bool) -> Self {
+    fn of(data_len: usize, key_len: usize, room: bool) -> Self {
         // A long key's length stands before it.
         let key = HEAD + data_len + if key_len >= LONG { size_of::<usize>() } else { 0 };
         let mut end = key + key_len;
-        let mark = marked.then_some(end);
-        if marked {
+        let mark = room.then_some(end);
+        if room {
             end += size_of::<Mark>();
         }
         let layout = Layout::from_size_align(end, align_of::<Head>());
@@ -279,16 +320,16 @@ unsafe impl Sync for Response {}
 struct Block(Response);
 
 impl Block {
-    /// A marked one has room for a fingerprint.
-    fn new(status: i32, data: &[u8], key: &[u8], marked: bool) -> Self {
+    /// With room for a fingerprint, or without.
+    fn new(status: i32, data: &[u8], key: &[u8], room: bool) -> Self {
         let data_len = u32::try_from(data.len()).expect("limited by max_response_len");
-        let parts = Parts::of(data.len(), key.len(), marked);
+        let parts = Parts::of(data.len(), key.len(), room);
         // SAFETY: the layout isn't empty: there is a head.
         let Some(start) = NonNull::new(unsafe { alloc(parts.layout) }) else {
             handle_alloc_error(parts.layout)
         };
-        let mark = if marked { MARKED } else { 0 };
-        let terms = NEVER << UNIT_BITS & !0xffff | mark | key.len().min(LONG) as u64;
+        let room = if room { ROOM } else { 0 };
+        let terms = NEVER << UNIT_BITS & !0xffff | room | key.len().min(LONG) as u64;
         let head = Head { holds: AtomicU32::new(1), hash: 0, terms, status, data_len };
         // SAFETY: freshly allocated for these parts, and aligned for the head; the others are
         // written as bytes or unaligned.
@@ -316,12 +357,13 @@ impl Block {
         unsafe {
             let head = &mut *start.as_ptr();
             head.hash = hash;
-            head.terms = (expires >> UNIT_BITS) << 16 | head.terms & 0xffff;
+            let mark = if fingerprint.is_some() { MARKED } else { 0 };
+            head.terms = (expires >> UNIT_BITS) << 16 | head.terms & 0xffff | mark;
             if let Some(at) = parts.mark {
                 let mark: Mark = fingerprint.and_then(|mark| NonNull::new(Box::into_raw(mark)));
                 start.cast::<u8>().add(at).cast::<Mark>().write_unaligned(mark);
             } else {
-                debug_assert!(fingerprint.is_none(), "a block for a fingerprint is marked");
+                debug_assert!(fingerprint.is_none(), "there is no room for a fingerprint");
             }
         }
         self.0
@@ -402,7 +444,7 @@ impl Response {
     }
 
     #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // 15 bits
+    #[allow(clippy::cast_possible_truncation)] // 14 bits
     fn key_len(&self) -> usize {
         let len = self.head().terms as usize & LONG;
         if len < LONG { len } else { self.long_key_len() }
@@ -417,12 +459,12 @@ impl Response {
 
     fn parts(&self) -> Parts {
         let head = self.head();
-        Parts::of(head.data_len as usize, self.key_len(), head.terms & MARKED != 0)
+        Parts::of(head.data_len as usize, self.key_len(), head.terms & ROOM != 0)
     }
 
     /// For C: a pointer that is this hold.
     pub fn into_handle(self) -> *mut Head {
-        std::mem::ManuallyDrop::new(self).0.as_ptr()
+        ManuallyDrop::new(self).0.as_ptr()
     }
 
     /// # Safety
@@ -431,10 +473,11 @@ impl Response {
         Self(handle)
     }
 
+    /// Frees the block whose last hold goes. (By its address, so that whoever drops one keeps it in a register.)
     #[cold]
-    fn free(&self) {
-        let parts = self.parts();
-        let start = self.0.cast::<u8>();
+    fn free(head: NonNull<Head>) {
+        let parts = ManuallyDrop::new(Self(head)).parts();
+        let start = head.cast::<u8>();
         // SAFETY: the last hold goes: nobody looks at the block any more. It was allocated with
         // this layout, and a place for a mark holds one.
         unsafe {
@@ -474,7 +517,7 @@ impl Drop for Response {
             }
             holds.load(Ordering::Acquire);
         }
-        self.free();
+        Self::free(self.0);
     }
 }
 
@@ -525,7 +568,7 @@ impl Response {
 
 #[cfg(all(test, not(onceflight_shuttle)))]
 mod tests {
-    use super::{Block, Bytes, BytesKey, HEAD, Kept, Response};
+    use super::{Block, Bytes, BytesKey, HEAD, Kept, Response, same};
     use crate::clock::NEVER;
     use crate::table::flight::Flight;
     use crate::table::form::Response as _;
@@ -544,11 +587,14 @@ mod tests {
 
     #[test]
     fn blocks_of_all_shapes() {
-        for key_len in [0, 1, 22, 23, 0x7ffe, 0x7fff, 0x8000, 100_000] {
+        /// One made in advance has room for a fingerprint, whether there will be one or not.
+        const MARKS: [(Option<&[u8]>, bool); 4] =
+            [(None, false), (None, true), (Some(b"print"), true), (Some(b""), true)];
+        for key_len in [0, 1, 22, 23, 0x3ffe, 0x3fff, 0x4000, 100_000] {
             for data_len in [0, 1, 64, 5000] {
-                for mark in [None, Some(&b"print"[..]), Some(b"")] {
+                for (mark, room) in MARKS {
                     let (key, data) = (vec![b'k'; key_len], vec![b'd'; data_len]);
-                    let block = Block::new(-3, &data, &key, mark.is_some());
+                    let block = Block::new(-3, &data, &key, room);
                     let response = block.seal(kept(mark));
                     let other = response.clone();
                     drop(response);
@@ -579,10 +625,25 @@ mod tests {
     #[test]
     fn keys_of_all_lengths_in_one_place() {
         let mut place = None;
-        for len in [0, 1, 22, 23, 24, 64, 65, 23, 300, 5, 64] {
-            let key: Vec<u8> = (0..=255).cycle().take(len).collect();
+        for len in (0..70).chain((0..70).rev()).chain([300, 5, 64]) {
+            // No byte as it was in the key before.
+            let key: Vec<u8> = (0..=255).cycle().skip(len * 3).take(len).collect();
             BytesKey::write(&key, &mut place);
             assert_eq!(place.as_ref().unwrap().get(), key);
+        }
+    }
+
+    #[test]
+    fn keys_are_the_same_if_every_byte_is() {
+        for len in 0..70 {
+            let key: Vec<u8> = (0..len).collect();
+            assert!(same(&key, &key.clone()));
+            assert!(!same(&key, &[&key[..], &[len]].concat()), "longer than {len}");
+            for at in 0..key.len() {
+                let mut other = key.clone();
+                other[at] ^= 0x80;
+                assert!(!same(&key, &other), "byte {at} of {len}");
+            }
         }
     }
 }

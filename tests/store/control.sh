@@ -85,7 +85,7 @@ broken epoch-unchecked-memcached store settles::memcached::only_token_and_epoch_
     's/item\.held != held/item.held.token != held.token/'
 
 broken claim-looks-and-then-leads-sqlite store claims::sqlite::of_many_claims_one_leads $sqlite/mod.rs \
-    's/Look::Mark\(_\) \| Look::Vacant\(_\) => \{\s*self\.write\(deadline, \|verbs\| verbs\.claim\(key, claim\)\)/Look::Mark(claimed) => Ok(claimed),\nLook::Vacant(from) => {\nself.write(deadline, |verbs| verbs.lead(key, claim, from.clone()))/' \
+    's/Look::Mark\(_\) \| Look::Vacant\(_\) => (\{\s*let \(key, claim\)[^\n]*\s*self\.write\(deadline, move \|verbs\|) verbs\.claim\(&key, &claim\.borrow\(\)\)\)/Look::Mark(claimed) => Ok(claimed),\nLook::Vacant(from) => $1 verbs.lead(&key, &claim.borrow(), from.clone()))/' \
     $sqlite/verbs.rs \
     's/pub\(super\) struct Succession/#[derive(Clone)]\npub(super) struct Succession/; s/    fn lead\(/    pub(super) fn lead(/'
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use onceflight::ErrorKind;
-use onceflight::store::{Claim, Claimed, Heard, RecordKey, SqliteStore, Store};
+use onceflight::store::{Claim, Claimed, Heard, RecordKey, Settled, SqliteStore, Store};
 use rusqlite::Connection;
 
 use crate::harness::*;
@@ -74,7 +74,7 @@ fn a_path_is_taken_as_it_stands() {
 #[test]
 fn tables_of_a_later_version_are_refused() {
     let (world, other) = world();
-    other.execute("UPDATE onceflight_meta SET value = 2 WHERE name = 'schema'", []).expect("done");
+    other.execute("UPDATE onceflight_meta SET value = 3 WHERE name = 'schema'", []).expect("done");
     let url = world.url.clone();
     // A file that is open isn't looked at again.
     let path = path(&world).to_owned();
@@ -82,8 +82,67 @@ fn tables_of_a_later_version_are_refused() {
     other.execute("VACUUM INTO ?1", [&copy]).expect("a copy");
     let error = SqliteStore::open(&format!("sqlite:{copy}")).expect_err("an error was due");
     assert_eq!(error.kind(), ErrorKind::Store);
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains("version 3"), "{error}");
     assert!(SqliteStore::open(&url).is_ok());
+}
+
+/// Version 1 had an index over what is in progress, too.
+#[test]
+fn tables_of_version_1_are_brought_up_to_date() {
+    let (world, other) = world();
+    let key = world.key("k");
+    let held = world.store().lead(&key, &claim()).held;
+    assert_eq!(world.store().complete(&key, held, b"response", LONG), Settled::Done);
+    let copy = format!("{}.copy", path(&world));
+    other.execute("VACUUM INTO ?1", [&copy]).expect("a copy");
+    let old = Connection::open(&copy).expect("the copy");
+    old.execute_batch(
+        "DROP INDEX onceflight_records_expires;
+        CREATE INDEX onceflight_records_expires ON onceflight_records (expires) WHERE expires IS NOT NULL;
+        UPDATE onceflight_meta SET value = 1 WHERE name = 'schema';",
+    )
+    .expect("as version 1 was");
+    let store = SqliteStore::open(&format!("sqlite:{copy}")).expect("a store");
+    let schema = |db: &Connection| -> (i64, Vec<String>) {
+        let version = "SELECT value FROM onceflight_meta WHERE name = 'schema'";
+        let version = db.query_row(version, [], |row| row.get(0)).expect("a version");
+        let tables = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
+        let mut tables = db.prepare(tables).expect("a statement");
+        let rows = tables.query_map([], |row| row.get(0)).expect("rows");
+        // But for how it is set.
+        let words = |sql: String| sql.split_whitespace().collect::<Vec<_>>().join(" ");
+        (version, rows.map(|row| words(row.expect("text"))).collect())
+    };
+    assert_eq!(schema(&old), schema(&other));
+    assert!(matches!(store.claim(&key, &claim(), soon()), Ok(Claimed::Completed(_))));
+    drop((store, old));
+    fs::remove_file(copy).expect("it is there");
+}
+
+/// They stand in no index: a purge looks at some thousand records in a transaction.
+#[test]
+fn lost_leads_are_purged_wherever_they_stand() {
+    let (world, other) = world();
+    let lost = |name: &str| {
+        let key = world.key(name);
+        world.store().lead(&key, &claim());
+        let lose = "UPDATE onceflight_records SET expires = 1, boot = zeroblob(16) WHERE id = ?1";
+        assert_eq!(other.execute(lose, [key.id().0]), Ok(1));
+    };
+    lost("first");
+    other
+        .execute(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 9000)
+            INSERT INTO onceflight_records (id, scope, key, state, token, attempt, boot, status, body)
+            SELECT randomblob(16), x'', x'', 2, zeroblob(16), 1, zeroblob(16), 200, x'' FROM numbers",
+            [],
+        )
+        .expect("many records");
+    lost("last");
+    assert_eq!(world.store().purge(1), 1);
+    assert_eq!(world.store().purge(100), 1);
+    lost("another");
+    assert_eq!(world.store().purge(100), 1, "it begins again");
 }
 
 #[test]
@@ -225,7 +284,8 @@ fn purges_and_lists_use_their_indexes() {
         let rows = lines.expect("a plan");
         rows.map(|row| row.expect("a line")).collect::<Vec<String>>().join("; ")
     };
-    let expired = plan("SELECT epoch FROM onceflight_records WHERE expires <= 1 LIMIT 1");
+    let expired =
+        plan("SELECT epoch FROM onceflight_records WHERE state <> 1 AND expires <= 1 LIMIT 1");
     assert!(expired.contains("onceflight_records_expires"), "{expired}");
     let listed =
         plan("SELECT * FROM onceflight_records WHERE scope = x'' AND id > x'' ORDER BY id");

@@ -116,13 +116,33 @@ impl Db {
         let _inside = Inside::enter();
         self.set_patience(deadline);
         self.place.check().map_err(Failure::Refused)?;
-        self.transact(act).map_err(|fault| fault.failure(&self.place.path))
+        self.transact("BEGIN IMMEDIATE", act).map_err(|fault| fault.failure(&self.place.path))
     }
 
-    fn transact<T>(&self, act: impl FnOnce(&Verbs<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+    /// Looks at records, and may change what it saw: in a transaction that takes the write lock only then.
+    /// `None`: another process has the lock, or has written since the look.
+    pub(super) fn look_and_write<T>(
+        &self,
+        deadline: Instant,
+        act: impl FnOnce(&Verbs<'_>) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Failure> {
+        let _inside = Inside::enter();
+        self.set_patience(deadline);
+        match self.transact("BEGIN", act) {
+            Ok(done) => Ok(Some(done)),
+            Err(Fault::Sqlite(error)) if is_busy(&error) => Ok(None),
+            Err(fault) => Err(fault.failure(&self.place.path)),
+        }
+    }
+
+    fn transact<T>(
+        &self,
+        begin: &str,
+        act: impl FnOnce(&Verbs<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let db = self.connection();
         let say = |sql| db.prepare_cached(sql)?.execute([]);
-        say("BEGIN IMMEDIATE")?;
+        say(begin)?;
         // The lock may have been long in coming: what time it is counts from here.
         let done = act(&Verbs { db, times: Times::now(self.place.boot) });
         let done = done.and_then(|done| say("COMMIT").map(|_| done).map_err(Fault::Sqlite));
@@ -199,7 +219,7 @@ pub(crate) fn use_wal(
 }
 
 impl Place {
-    fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         registry::check(&self.path, &self.identity)
     }
 }

@@ -22,8 +22,9 @@
 //!
 //! | step | is |
 //! |-|-|
-//! | `claim` | a look without the write lock; if that says that the caller may lead, or must mark the record, a transaction that has the lock from its start, looks again and acts |
+//! | `claim` | while nobody writes: a transaction that looks, and takes the write lock only if the caller may lead, or must mark the record. Else a look; and if that says so, a transaction that has the lock from its start, looks again and acts |
 //! | settle, renewal, checkpoint, release | a transaction of one statement that changes the record only if token, epoch and state are this lead's; if it isn't, a look whether an earlier call did |
+//! | purge | up to 16 transactions: what was settled and has expired is found by an index; lost leads by looking at 4,096 records in each, where the last purge ended |
 //! | `listen` | a read of `onceflight_news` every 1 to 10 ms |
 //!
 //! Why a claim looks first: a replay then takes 4.6 µs and waits for nobody. The look alone takes
@@ -35,7 +36,8 @@
 //!
 //! *Durable*: WAL and `synchronous=FULL`, so what was acknowledged survives a crash and a power cut, if
 //! the disk does what it says. *Weaker than others*: one machine, one local disk (no network file
-//! system), one writer at a time.
+//! system), one writer at a time; those of one process are committed together while they wait
+//! (`writer.rs`).
 //!
 //! *Clocks.* Leases count on the clock of the boot, which nobody sets. (Elsewhere than on Linux it may
 //! stand still while the machine sleeps, and boots aren't told apart: after one, evict what is in
@@ -45,6 +47,7 @@
 //! them may run in a time namespace of its own.
 
 mod connection;
+mod line;
 mod news;
 mod registry;
 mod row;
@@ -55,6 +58,7 @@ mod tests;
 mod times;
 mod transaction;
 mod verbs;
+mod writer;
 
 use std::fmt;
 use std::path::Path;
@@ -71,6 +75,7 @@ use self::connection::{Db, Place};
 use self::news::Listener;
 use self::times::Times;
 use self::verbs::{Look, Verbs};
+use self::writer::Writer;
 use super::pool::{MAX_CONNECTIONS, Pool};
 use super::{
     Claim, Claimed, Held, News, Record, RecordId, RecordKey, Release, Response, Settled, Store,
@@ -79,6 +84,10 @@ use super::{
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::fork;
+use crate::sync::Mutex;
+
+/// In how many transactions a purge looks for lost leads, at most.
+const STRIDES: usize = 16;
 
 /// How long opening a file may take: as long as another process holds its write lock.
 const OPENING: Duration = Duration::from_secs(5);
@@ -95,9 +104,11 @@ pub struct SqliteStore {
 
 /// A file that is open.
 struct File {
-    writer: Pool<Db>,
+    writer: Writer,
     readers: Pool<Db>,
     place: Arc<Place>,
+    /// Up to which epoch purges have looked for lost leads.
+    looked_at: Mutex<i64>,
     /// Dropped last.
     _listing: registry::Listing,
 }
@@ -143,11 +154,12 @@ impl SqliteStore {
             let place = Arc::new(Place { path, identity, boot, generation: fork::enrol() });
             let (for_writer, for_readers) = (Arc::clone(&place), Arc::clone(&place));
             File {
-                writer: Pool::new(1, move |deadline| Db::open(&for_writer, deadline)),
+                writer: Writer::new(move |deadline| Db::open(&for_writer, deadline)),
                 readers: Pool::new(max_connections.saturating_sub(1), move |deadline| {
                     Db::open(&for_readers, deadline)
                 }),
                 place,
+                looked_at: Mutex::new(0),
                 _listing: listing,
             }
         })?;
@@ -234,12 +246,13 @@ impl SqliteStore {
         self.file.readers.with(deadline, |db| db.read(deadline, &act))
     }
 
-    fn write<T>(
+    /// Its arguments are its own: another thread may do it, together with a change of its own.
+    fn write<T: Send + 'static>(
         &self,
         deadline: Instant,
-        act: impl Fn(&Verbs<'_>) -> Result<T, Fault>,
+        act: impl Fn(&Verbs<'_>) -> Result<T, Fault> + Send + Sync + 'static,
     ) -> Result<T, Error> {
-        self.file.writer.with(deadline, |db| db.write(deadline, &act))
+        self.file.writer.write(deadline, act)
     }
 }
 
@@ -250,11 +263,23 @@ impl Store for SqliteStore {
         claim: &Claim<'_>,
         deadline: Instant,
     ) -> Result<Claimed, Error> {
+        let look = |verbs: &Verbs<'_>| verbs.look(key, claim);
+        let at_once = |verbs: &Verbs<'_>| match look(verbs)? {
+            Look::Answer(claimed) => Ok(claimed),
+            looked => {
+                self.file.place.check()?;
+                verbs.act(key, claim, looked)
+            }
+        };
+        if let Some(claimed) = self.file.writer.look_and_write(deadline, at_once)? {
+            return Ok(claimed);
+        }
         // A replay waits for no writer.
-        match self.read(deadline, |verbs| verbs.look(key, claim))? {
+        match self.read(deadline, look)? {
             Look::Answer(claimed) => Ok(claimed),
             Look::Mark(_) | Look::Vacant(_) => {
-                self.write(deadline, |verbs| verbs.claim(key, claim))
+                let (key, claim) = (key.clone(), OwnClaim::of(claim));
+                self.write(deadline, move |verbs| verbs.claim(&key, &claim.borrow()))
             }
         }
     }
@@ -266,7 +291,8 @@ impl Store for SqliteStore {
         lease: Option<Duration>,
         deadline: Instant,
     ) -> Result<Settled, Error> {
-        self.write(deadline, |verbs| verbs.renew(key, held, lease))
+        let key = key.clone();
+        self.write(deadline, move |verbs| verbs.renew(&key, held, lease))
     }
 
     fn checkpoint(
@@ -276,7 +302,8 @@ impl Store for SqliteStore {
         data: &[u8],
         deadline: Instant,
     ) -> Result<Settled, Error> {
-        self.write(deadline, |verbs| verbs.checkpoint(key, held, data))
+        let (key, data) = (key.clone(), Box::<[u8]>::from(data));
+        self.write(deadline, move |verbs| verbs.checkpoint(&key, held, &data))
     }
 
     fn complete(
@@ -287,7 +314,8 @@ impl Store for SqliteStore {
         ttl: Duration,
         deadline: Instant,
     ) -> Result<Settled, Error> {
-        self.write(deadline, |verbs| verbs.complete(key, held, response, ttl))
+        let (key, response) = (key.clone(), response.clone());
+        self.write(deadline, move |verbs| verbs.complete(&key, held, &response, ttl))
     }
 
     fn release(
@@ -297,15 +325,18 @@ impl Store for SqliteStore {
         release: Release,
         deadline: Instant,
     ) -> Result<Settled, Error> {
-        self.write(deadline, |verbs| verbs.release(key, held, release))
+        let key = key.clone();
+        self.write(deadline, move |verbs| verbs.release(&key, held, release))
     }
 
     fn withdraw(&self, key: &RecordKey, token: Token, deadline: Instant) -> Result<(), Error> {
-        self.write(deadline, |verbs| verbs.withdraw(key, token))
+        let key = key.clone();
+        self.write(deadline, move |verbs| verbs.withdraw(&key, token))
     }
 
     fn forget(&self, key: &RecordKey, deadline: Instant) -> Result<bool, Error> {
-        self.write(deadline, |verbs| verbs.forget(key))
+        let key = key.clone();
+        self.write(deadline, move |verbs| verbs.forget(&key))
     }
 
     fn read(&self, key: &RecordKey, deadline: Instant) -> Result<Option<Record>, Error> {
@@ -323,16 +354,50 @@ impl Store for SqliteStore {
     }
 
     fn evict(&self, key: &RecordKey, deadline: Instant) -> Result<bool, Error> {
-        self.write(deadline, |verbs| verbs.evict(key))
+        let key = key.clone();
+        self.write(deadline, move |verbs| verbs.evict(&key))
     }
 
     fn purge(&self, max: usize, deadline: Instant) -> Result<usize, Error> {
-        self.write(deadline, |verbs| verbs.purge(max))
+        let mut purged = 0;
+        for _ in 0..STRIDES {
+            let (most, after) = (max - purged, *self.file.looked_at.lock());
+            let (gone, next) = self.write(deadline, move |verbs| verbs.purge(most, after))?;
+            purged += gone;
+            if purged == max {
+                // If there are more, the next call finds them where this one did.
+                break;
+            }
+            *self.file.looked_at.lock() = next;
+            if next == 0 {
+                break;
+            }
+        }
+        Ok(purged)
     }
 
     fn listen(&self, deadline: Instant) -> Result<Box<dyn News>, Error> {
         self.file.readers.check_fork()?;
         Ok(Box::new(Listener::new(&self.file, deadline)?))
+    }
+}
+
+/// A claim that outlives its caller's call.
+struct OwnClaim {
+    fingerprint: Option<Box<[u8]>>,
+    /// The rest of it.
+    bare: Claim<'static>,
+}
+
+impl OwnClaim {
+    fn of(claim: &Claim<'_>) -> Self {
+        let &Claim { token, fingerprint, lease, keep, take_over, watch, following } = claim;
+        let bare = Claim { token, fingerprint: None, lease, keep, take_over, watch, following };
+        Self { fingerprint: fingerprint.map(Into::into), bare }
+    }
+
+    fn borrow(&self) -> Claim<'_> {
+        Claim { fingerprint: self.fingerprint.as_deref(), ..self.bare }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Makes a file's tables, once, and refuses those of a later version.
+//! Makes a file's tables, once, brings those of an earlier version up to date, and refuses those of a later one.
 //!
 //! The version stands in a table of ours, not in `user_version`: the file may be an application's own,
 //! so that its transactions and ours are one.
@@ -8,7 +8,14 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::connection::Fault;
 use crate::error::Error;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// Version 1 had what is in progress in the index, too.
+const FROM_1: &str = "
+    DROP INDEX onceflight_records_expires;
+    CREATE INDEX onceflight_records_expires ON onceflight_records (expires)
+        WHERE state <> 1 AND expires IS NOT NULL;
+    UPDATE onceflight_meta SET value = 2 WHERE name = 'schema';";
 
 /// Sees to it that the file has our tables. Any number of processes may do so at once.
 pub(super) fn prepare(db: &Connection) -> Result<(), Fault> {
@@ -19,6 +26,7 @@ pub(super) fn prepare(db: &Connection) -> Result<(), Fault> {
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
     match version(&transaction)? {
         None => transaction.execute_batch(include_str!("schema.sql"))?,
+        Some(1) => transaction.execute_batch(FROM_1)?,
         Some(VERSION) => {}
         Some(other) => return Err(Fault::Ours(unknown(other))),
     }

@@ -1,4 +1,4 @@
--- The tables of a file, version 1. Names begin with onceflight_: the file may be an application's own.
+-- The tables of a file, version 2. Names begin with onceflight_: the file may be an application's own.
 
 CREATE TABLE onceflight_meta (
     name  TEXT PRIMARY KEY,
@@ -25,9 +25,12 @@ CREATE TABLE onceflight_records (
     body        BLOB CHECK ((body IS NOT NULL) = (state = 2) AND (status IS NOT NULL) = (state = 2))
 ) STRICT;
 
--- For lists and for the purge.
+-- For lists.
 CREATE INDEX onceflight_records_scope ON onceflight_records (scope, id);
-CREATE INDEX onceflight_records_expires ON onceflight_records (expires) WHERE expires IS NOT NULL;
+
+-- For the purge. Without what is in progress, which would be written into it at the claim and moved when it
+-- completes: that is a page more to sync each time.
+CREATE INDEX onceflight_records_expires ON onceflight_records (expires) WHERE state <> 1 AND expires IS NOT NULL;
 
 -- What was settled while somebody waited for it: the last 1024.
 CREATE TABLE onceflight_news (
@@ -48,4 +51,4 @@ WHEN old.watched BEGIN
     DELETE FROM onceflight_news WHERE number <= (SELECT max(number) FROM onceflight_news) - 1024;
 END;
 
-INSERT INTO onceflight_meta VALUES ('schema', 1);
+INSERT INTO onceflight_meta VALUES ('schema', 2);

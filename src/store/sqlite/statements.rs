@@ -171,13 +171,22 @@ pub(super) const LIST: &str = concat!(
     " ORDER BY id LIMIT :max"
 );
 
-/// What expired before `:before`, some seconds ago.
-pub(super) const PURGE: &str = concat!(
+/// What was settled and expired before `:before`, some seconds ago.
+pub(super) const PURGE: &str = "DELETE FROM onceflight_records WHERE epoch IN
+    (SELECT epoch FROM onceflight_records WHERE state <> 1 AND expires <= :before LIMIT :max)";
+
+/// The same of lost leads, which stand in no index: of the next `:most` records after `:after`.
+pub(super) const PURGE_LEADS: &str = concat!(
     "DELETE FROM onceflight_records WHERE epoch IN
-    (SELECT epoch FROM onceflight_records WHERE expires <= :before AND NOT ",
+    (SELECT epoch FROM (SELECT * FROM onceflight_records WHERE epoch > :after ORDER BY epoch LIMIT :most)
+    WHERE expires <= :before AND NOT ",
     live!(),
-    " LIMIT :max)"
+    " AND state = 1 LIMIT :max)"
 );
+
+/// Up to where those `:most` are; NULL if there are fewer.
+pub(super) const LOOKED_AT: &str = "SELECT epoch FROM onceflight_records WHERE epoch > :after
+    ORDER BY epoch LIMIT 1 OFFSET :most - 1";
 
 pub(super) const LAST_NEWS: &str = "SELECT ifnull(max(number), 0) FROM onceflight_news";
 

@@ -43,9 +43,24 @@ impl Succession {
 }
 
 impl Verbs<'_> {
+    /// The same at the present time.
+    pub(super) fn now(&self) -> Self {
+        Self { db: self.db, times: Times::now(self.times.boot) }
+    }
+
     /// Looks and acts on it. In a transaction that has the write lock.
     pub(super) fn claim(&self, key: &RecordKey, claim: &Claim<'_>) -> Result<Claimed, Fault> {
-        match self.look(key, claim)? {
+        self.act(key, claim, self.look(key, claim)?)
+    }
+
+    /// On what a look in this transaction has found.
+    pub(super) fn act(
+        &self,
+        key: &RecordKey,
+        claim: &Claim<'_>,
+        found: Look,
+    ) -> Result<Claimed, Fault> {
+        match found {
             Look::Answer(claimed) => Ok(claimed),
             Look::Mark(claimed) => {
                 self.db.prepare_cached(sql::MARK)?.execute(named_params! {":id": key.id().0})?;
@@ -290,16 +305,32 @@ impl Verbs<'_> {
         Ok(records)
     }
 
-    pub(super) fn purge(&self, max: usize) -> Result<usize, Fault> {
-        let grace = times::millis(GRACE).unwrap_or(0);
-        Ok(self.db.prepare_cached(sql::PURGE)?.execute(named_params! {
-            ":max": i64::try_from(max).unwrap_or(i64::MAX),
-            ":before": self.times.wall - grace,
+    /// Of lost leads, those among the first [`LOOKED_THROUGH`] records after that epoch. Answers how many went,
+    /// and from where to look on.
+    pub(super) fn purge(&self, max: usize, after: i64) -> Result<(usize, i64), Fault> {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let before = self.times.wall - times::millis(GRACE).unwrap_or(0);
+        let looked_at = named_params! {":after": after, ":most": LOOKED_THROUGH};
+        let next = self.db.prepare_cached(sql::LOOKED_AT)?.query_row(looked_at, |row| row.get(0));
+        let next = next.optional()?.unwrap_or(0);
+        let settled = self
+            .db
+            .prepare_cached(sql::PURGE)?
+            .execute(named_params! {":max": max, ":before": before})?;
+        let lost = self.db.prepare_cached(sql::PURGE_LEADS)?.execute(named_params! {
+            ":after": after,
+            ":most": LOOKED_THROUGH,
+            ":max": max.saturating_sub_unsigned(u64::try_from(settled).unwrap_or(u64::MAX)),
+            ":before": before,
             ":boot": self.times.boot,
             ":now": self.times.uptime,
-        })?)
+        })?;
+        Ok((settled + lost, next))
     }
 }
+
+/// How many records a purge looks through for lost leads: some milliseconds with the write lock.
+const LOOKED_THROUGH: i64 = 4096;
 
 /// An epoch as SQLite's integer. One that no lead was ever given finds none.
 fn sqlite_epoch(epoch: u64) -> i64 {
