@@ -33,7 +33,7 @@ mod real {
     /// It is let go by a store. A lock that wakes whoever waits for it must ask whether somebody does, in
     /// one step with letting go, and that costs as much as taking it (docs/DESIGN.md has the figures).
     /// So nobody is woken here, and it is for what is held for some nanoseconds: whoever finds it held looks
-    /// again, and if its holder must be off its core, stands in line at a mutex, whose holder alone goes on
+    /// again, and if its holder must be off its core, stands in line at a mutex for a while, whose holder goes on
     /// looking. Nothing that the child of a fork inherits is parked on.
     #[derive(Debug, Default)]
     pub(crate) struct Latch(AtomicBool);
@@ -63,11 +63,13 @@ mod real {
                     return;
                 }
             }
-            let _turn = self.turn();
+            let mut turn = None;
             for tries in 0.. {
                 if self.try_hold() {
                     return;
                 }
+                // Nobody stands in line for long: who is next may hold what the one that looks is waiting for.
+                turn = turn.or_else(|| self.line()?.try_lock_for(Duration::from_millis(1)));
                 if tries < 16 {
                     yield_now();
                 } else {
@@ -81,14 +83,14 @@ mod real {
             !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Acquire)
         }
 
-        /// One of those who wait. `parking_lot` keeps all parked threads of the process in one table, whose
-        /// entries the child of a fork inherits with the stacks they lie in, which its own threads get next:
-        /// the first lock that parks there may crash or hang. So a child's threads all look.
-        fn turn(&self) -> Option<parking_lot::MutexGuard<'static, ()>> {
+        /// Where those stand who wait for this latch and some others. `parking_lot` keeps all parked threads of the
+        /// process in one table, whose entries the child of a fork inherits with the stacks they lie in, which its
+        /// own threads get next: the first lock that parks there may crash or hang. So a child has none.
+        fn line(&self) -> Option<&'static parking_lot::Mutex<()>> {
             static LINES: [parking_lot::Mutex<()>; 16] =
                 [const { parking_lot::Mutex::new(()) }; 16];
             let line = std::ptr::from_ref(self).addr() / 64 % LINES.len();
-            (fork::generation() == 0).then(|| LINES[line].lock())
+            (fork::generation() == 0).then(|| &LINES[line])
         }
     }
 
@@ -403,5 +405,46 @@ mod tests {
             }
         });
         assert_eq!(sum.load(Ordering::Relaxed), THREADS);
+    }
+
+    /// A holds one latch and waits for the other; what it waits for is free some time, though another waits
+    /// for A's, in the same line.
+    #[test]
+    fn who_looks_for_anothers_latch_keeps_nobody_from_its_own() {
+        const LINES: usize = 16;
+        #[repr(align(64))]
+        struct Apart(Latch);
+        let latches: Vec<Apart> = (0..=LINES).map(|_| Apart(Latch::default())).collect();
+        let (low, high) = (&latches[0].0, &latches[LINES].0);
+        let coming = AtomicUsize::new(0);
+        let come = |latch: &Latch| {
+            coming.fetch_add(1, Ordering::Relaxed);
+            let mut hold = latch.hold();
+            release(latch, &mut hold);
+        };
+        let all_have_slept = |threads: usize| {
+            while coming.load(Ordering::Relaxed) < threads {
+                yield_now();
+            }
+            (0..10_000).for_each(|_| yield_now());
+        };
+        scope(|scope| {
+            let mut of_high = high.hold();
+            let (had_low, low_is_had) = std::sync::mpsc::channel();
+            let a = scope.spawn(move || {
+                let mut of_low = low.hold();
+                had_low.send(()).unwrap();
+                // It has looked for the low one for long when this comes to wait.
+                all_have_slept(1);
+                come(high);
+                release(low, &mut of_low);
+            });
+            low_is_had.recv().unwrap();
+            let b = scope.spawn(|| come(low));
+            all_have_slept(2);
+            release(high, &mut of_high);
+            a.join().unwrap();
+            b.join().unwrap();
+        });
     }
 }
