@@ -138,7 +138,12 @@ impl<'a> Item<'a> {
 
     pub fn encode(&self) -> Vec<u8> {
         let state = STATES.iter().position(|state| *state == self.state).unwrap_or_default();
-        let mut bytes = vec![VERSION, state.to_le_bytes()[0]];
+        let fields =
+            [Some(self.scope), Some(self.key), self.fingerprint, self.checkpoint, self.body];
+        // The others, the lengths and the sum take less than the first.
+        let room = 128 + fields.iter().flatten().map(|field| field.len()).sum::<usize>();
+        let mut bytes = Vec::with_capacity(room);
+        bytes.extend([VERSION, state.to_le_bytes()[0]]);
         bytes.extend(self.held.token.0);
         bytes.extend(self.held.epoch.to_le_bytes());
         bytes.extend(self.attempt.to_le_bytes());
@@ -148,9 +153,7 @@ impl<'a> Item<'a> {
         bytes.extend(self.status.to_le_bytes());
         bytes.extend(self.beat.to_le_bytes());
         bytes.push(u8::from(self.watched));
-        for field in
-            [Some(self.scope), Some(self.key), self.fingerprint, self.checkpoint, self.body]
-        {
+        for field in fields {
             // What is that long no server takes, so a length that is cut off here goes nowhere.
             let len = field.map_or(NONE, |field| u32::try_from(field.len()).unwrap_or(NONE - 1));
             bytes.extend(len.to_le_bytes());

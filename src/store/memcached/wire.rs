@@ -10,6 +10,7 @@
 //! it. (`ms` could tell the number of the version that it wrote; `gets`, sent with the `add`, does too.)
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::string::FromUtf8Error;
 use std::time::Instant;
 
 use crate::clock::{self, Moment};
@@ -107,9 +108,9 @@ impl Connection {
         if found != key || len > LARGEST {
             return Err(self.refused(&first));
         }
-        // Grows with what comes, not with what was announced.
-        let mut value = Vec::new();
         let end = len + b"\r\nEND\r\n".len();
+        // Past some kilobytes it grows with what comes, not with what was announced.
+        let mut value = Vec::with_capacity(end.min(8192) + 1);
         match self.line.by_ref().take(end as u64).read_to_end(&mut value) {
             Ok(read) if read == end && value.ends_with(b"\r\nEND\r\n") => {}
             Ok(_) => return Err(self.broken(&io::ErrorKind::UnexpectedEof.into())),
@@ -144,12 +145,13 @@ impl Connection {
 
     /// A line of an answer, without its end.
     fn read_line(&mut self) -> Result<String, Failure> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(128);
         let read = self.line.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes);
         match read {
             Ok(_) if bytes.ends_with(b"\r\n") => {
                 bytes.truncate(bytes.len() - 2);
-                Ok(String::from_utf8_lossy(&bytes).into_owned())
+                let lossy = |error: FromUtf8Error| String::from_utf8_lossy(error.as_bytes()).into();
+                Ok(String::from_utf8(bytes).unwrap_or_else(lossy))
             }
             Ok(_) => Err(self.broken(&io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(self.broken(&error)),

@@ -160,9 +160,11 @@ impl RedisStore {
         deadline: Instant,
     ) -> Result<Value, Error> {
         self.check_fork()?;
-        let (prefix, partition) = (&self.servers.settings().prefix, id.0[0]);
-        let record = format!("{prefix}:{{{partition:02x}}}:{id}");
-        let epochs = format!("{prefix}:{{{partition:02x}}}:epoch");
+        let partition = id.0[0];
+        let (prefix, id_text) = (&self.servers.settings().prefix, id.to_string());
+        // Braces around what tells the partition: all keys of one are on one server.
+        let record = [prefix, ":{", &id_text[..2], "}:", &id_text].concat();
+        let epochs = [prefix, ":{", &id_text[..2], "}:epoch"].concat();
         let keys = [&*record, &*epochs];
         let mut reply = self.servers.call(partition, &script.by_hash(keys, args), deadline)?;
         if reply.as_ref().is_err_and(|refusal| refusal.code() == "NOSCRIPT") {

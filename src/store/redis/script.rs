@@ -70,8 +70,13 @@ impl Script {
     }
 
     fn command(&self, name: &str, script: &str, keys: [&str; 2], args: &[&[u8]]) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys).arg(&keys[..self.keys]).arg(args);
+        let keys = &keys[..self.keys];
+        let key_bytes: usize = keys.iter().map(|key| key.len()).sum();
+        let bytes: usize = args.iter().map(|arg| arg.len()).sum();
+        // Name, script and the number of keys are three more; ten bytes are enough for that number.
+        let room = name.len() + script.len() + 10 + key_bytes + bytes;
+        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), room);
+        command.arg(name).arg(script).arg(self.keys).arg(keys).arg(args);
         command
     }
 }

@@ -70,8 +70,11 @@ impl Server {
 
     /// The same; but to have what is about to be this server's, one must ask for it.
     fn call_asking(&self, asking: bool, command: &Cmd, deadline: Instant) -> Result<Reply, Error> {
-        let commands = [&redis::cmd("ASKING"), command];
-        let mut replies = self.call_all(&commands[usize::from(!asking)..], deadline)?;
+        let mut replies = if asking {
+            self.call_all(&[&redis::cmd("ASKING"), command], deadline)
+        } else {
+            self.call_all(&[command], deadline)
+        }?;
         Ok(replies.pop().expect("there is one for each command"))
     }
 
