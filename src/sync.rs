@@ -68,8 +68,14 @@ mod real {
                 if self.try_hold() {
                     return;
                 }
-                // Nobody stands in line for long: who is next may hold what the one that looks is waiting for.
-                turn = turn.or_else(|| self.line()?.try_lock_for(Duration::from_millis(1)));
+                if turn.is_none() {
+                    // Nobody stands in line for long: who is next may hold what the one that looks is
+                    // waiting for.
+                    turn = self.line().and_then(|line| line.try_lock_for(Duration::from_millis(1)));
+                    if turn.is_some() {
+                        continue;
+                    }
+                }
                 if tries < 16 {
                     yield_now();
                 } else {

@@ -155,7 +155,8 @@ pub trait Store: Any + Send + Sync + fmt::Debug {
     fn evict(&self, key: &RecordKey, deadline: Instant) -> Result<bool, Error>;
 
     /// Drops at most `max` records that expired (some seconds ago: those who followed their flights
-    /// may still read them). Answers how many. Zero from stores that do it by themselves.
+    /// may still read them). Answers how many: fewer than `max` are all there were, as far as `deadline`
+    /// let it look. Zero from stores that do it by themselves.
     fn purge(&self, max: usize, deadline: Instant) -> Result<usize, Error>;
 
     /// Begins to listen for what is settled from now on, by any process.

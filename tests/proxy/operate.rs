@@ -104,6 +104,28 @@ fn what_has_expired_is_purged() {
     }
 }
 
+/// Wherever it stands.
+#[test]
+fn all_that_was_lost_is_purged() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    assert_eq!(
+        operate("purge", &store, &[]),
+        (Some(0), "0 dropped\n".into()),
+        "the tables are made"
+    );
+    let file = rusqlite::Connection::open(store.strip_prefix("sqlite:").unwrap()).unwrap();
+    file.execute_batch(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 70000)
+        INSERT INTO onceflight_records (id, scope, key, state, token, attempt, boot, status, body)
+        SELECT randomblob(16), x'', x'', 2, zeroblob(16), 1, zeroblob(16), 200, x'' FROM numbers;
+        INSERT INTO onceflight_records (id, scope, key, state, token, attempt, boot, lease_until, expires)
+        VALUES (randomblob(16), x'', x'', 1, zeroblob(16), 1, zeroblob(16), 1, 1)",
+    )
+    .unwrap();
+    assert_eq!(operate("purge", &store, &[]), (Some(0), "1 dropped\n".into()));
+}
+
 #[test]
 fn a_secret_hides_callers_and_is_needed_to_find_them() {
     let scratch = Scratch::new();

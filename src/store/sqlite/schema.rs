@@ -12,7 +12,7 @@ const VERSION: i64 = 2;
 
 /// Version 1 had what is in progress in the index, too.
 const FROM_1: &str = "
-    DROP INDEX onceflight_records_expires;
+    DROP INDEX IF EXISTS onceflight_records_expires;
     CREATE INDEX onceflight_records_expires ON onceflight_records (expires)
         WHERE state <> 1 AND expires IS NOT NULL;
     UPDATE onceflight_meta SET value = 2 WHERE name = 'schema';";

@@ -184,7 +184,7 @@ pub(super) const PURGE_LEADS: &str = concat!(
     " AND state = 1 LIMIT :max)"
 );
 
-/// Up to where those `:most` are; NULL if there are fewer.
+/// Up to where those `:most` are; no row if there are fewer.
 pub(super) const LOOKED_AT: &str = "SELECT epoch FROM onceflight_records WHERE epoch > :after
     ORDER BY epoch LIMIT 1 OFFSET :most - 1";
 

@@ -186,3 +186,32 @@ fn a_full_disk_loses_nothing() {
     drop(store);
     fs::remove_file(path).unwrap();
 }
+
+/// A lease in a caller's transaction begins when that has the lock.
+#[test]
+fn a_lease_in_a_transaction_is_as_long_as_asked_for() {
+    const LEASE: Duration = Duration::from_millis(500);
+    let (store, path) = store("late");
+    let connect = || {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
+        connection
+    };
+    let (mut ours, other) = (connect(), connect());
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            thread::sleep(LEASE);
+            other.execute_batch("COMMIT").unwrap();
+        });
+        let transaction = ours.transaction().unwrap();
+        let claim = Claim { lease: Some(LEASE), ..claim(Token::draw().unwrap()) };
+        let claimed = store.claim_in(&transaction, &key(1), &claim);
+        assert!(matches!(claimed, Ok(Claimed::Lead(_))), "{claimed:?}");
+        transaction.commit().unwrap();
+    });
+    let claimed = store.claim(&key(1), &claim(Token::draw().unwrap()), soon());
+    assert!(matches!(claimed, Ok(Claimed::InProgress { .. })), "{claimed:?}");
+    drop((store, ours));
+    fs::remove_file(path).unwrap();
+}

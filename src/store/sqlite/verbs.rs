@@ -2,7 +2,9 @@
 //! middle of his transaction.
 //!
 //! What writes runs in a transaction that has had the write lock since its start: so what a look finds
-//! is still so when the next statement acts on it, and the times are not older than the lock.
+//! is still so when the next statement acts on it, and the times are not older than the lock. Or in one
+//! that takes the lock with its first change, and fails if anybody has written since its look; its times
+//! are a moment older than the lock then, and nobody waits for that there.
 
 use std::time::Duration;
 
