@@ -241,7 +241,8 @@ def store_section(figures, store, title):
         "`store` is ours without the table. `trips` are round trips; a follower is one of 64 in the leader's "
         "process. `wake` is from complete's return to that of a follower in another process which has waited "
         "for a second. Client and server share the machine.\n\n"
-        f"SQLite's file is on {figures.facts.get('disk', 'an unknown file system')}. A flight is two synced commits; "
+        f"SQLite's file is on {figures.facts.get('disk', 'an unknown file system')}. A flight is two synced commits, "
+        "which callers that wait have in common; "
         "checkpoints of the WAL are in the figures.",
         "postgres": "The server as it comes: a flight is two commits that it syncs.",
         "redis": "The server appends to its file and doesn't sync. `powertools` is AWS Powertools for Python "

@@ -126,7 +126,7 @@ broken looked-for-where-it-was grow::never_lost_and_never_twice src/table/index.
 
 # Twins draw from one counter, or from what the line had come to: here from neither.
 broken fences-begin-anew grow::fences_go_on src/table/line.rs \
-    's/(= \(\*self\.line\.sequence\.0\.get\(\)\)\.next_multiple_of\(BLOCK\));/$1 & 0;/; s/(const COUNTERS: usize) = .*?;/$1 = 1 << 10;/'
+    's/(twin\.set_sequence\()self\.sequence\(\)\.next_multiple_of\(BLOCK\)/${1}0/; s/(const COUNTERS: usize) = .*?;/$1 = 1 << 10;/'
 
 broken closed-while-it-grows grow::closed_meanwhile src/table/clear.rs \
     's/self\.index\.settle\(\);//'
