@@ -25,6 +25,8 @@ mod follower;
 #[allow(unsafe_code)]
 mod form;
 mod index;
+#[cfg_attr(not(feature = "capi"), allow(dead_code))] // tables of bytes are C's
+mod key;
 mod lead;
 #[allow(unsafe_code)]
 mod line;
