@@ -12,6 +12,11 @@ pub trait Key: Copy + Eq + Hash + Send + Sync + 'static {
 pub type Short = [u8; 16];
 pub type Long = [u8; 64];
 
+/// The number of a short key.
+pub fn number(key: &Short) -> u64 {
+    u64::from_le_bytes(*key.last_chunk().expect("sixteen bytes"))
+}
+
 /// Spreads neighbouring numbers over all bits; an odd factor loses none.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 

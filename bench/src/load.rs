@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::contestant::{Bench, Entry, Keep, response};
+use crate::floors::{NoDedup, Words};
 use crate::keys::{Short, Zipf};
 use crate::machine::{self, Watch};
-use crate::peers::{DashCell, Moka, NoDedup, QuickCache};
+use crate::peers::{DashCell, Moka, QuickCache};
 use crate::plan::Plan;
 use crate::report::{Report, Table};
 use crate::rounds::{self, Taken};
@@ -46,6 +47,7 @@ pub fn run(plan: &Plan, report: &mut Report) {
 fn entries() -> Vec<Entry<Short>> {
     let mut entries = vec![
         Entry::new("no dedup", || NoDedup),
+        Entry::new("a word a key", || Words::new(KEYS, 8)),
         Entry::new("qc", || QuickCache::new(Keep::Nothing, 2 * KEYS)),
         Entry::new("moka", || Moka::new(Keep::Nothing, 2 * KEYS)),
         Entry::new("dashmap", || DashCell::new(Keep::Nothing)),

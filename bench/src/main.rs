@@ -4,6 +4,7 @@ mod contestant;
 mod count;
 mod crowd;
 mod cycle;
+mod floors;
 mod growth;
 mod heap;
 mod keys;

@@ -1,8 +1,6 @@
-//! The peers, as their users take them, and the two floors: a bare futex, and no dedup at all.
+//! The peers, as their users take them.
 
 use std::cell::Cell;
-use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -303,64 +301,5 @@ where
         let text = unsafe { std::str::from_utf8_unchecked(&text) };
         let work = Cell::new(Some(work));
         Some(self.group.work(text, || Value::clone(work.take().expect("called once")())))
-    }
-}
-
-/// One word that all wait on and one wake of all: what the kernel asks for it. One flight only.
-pub struct Futex {
-    word: AtomicU32,
-    value: OnceLock<Value>,
-}
-
-const VACANT: u32 = 0;
-const FLYING: u32 = 1;
-const LANDED: u32 = 2;
-
-impl Futex {
-    pub fn new() -> Self {
-        Self { word: AtomicU32::new(VACANT), value: OnceLock::new() }
-    }
-
-    fn call(&self, operation: i32, argument: u32) {
-        // SAFETY: the word lives as long as `self`; the kernel checks the rest.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.word.as_ptr(),
-                operation | libc::FUTEX_PRIVATE_FLAG,
-                argument,
-                ptr::null::<libc::timespec>(),
-            );
-        }
-    }
-}
-
-impl<K: Key> Contestant<K> for Futex {
-    type Got = Value;
-
-    fn run<'w>(&self, _: &K, work: impl FnOnce() -> &'w Value) -> Option<Value> {
-        use Ordering::{Acquire, Relaxed, Release};
-        if self.word.compare_exchange(VACANT, FLYING, Acquire, Relaxed).is_ok() {
-            let _ = self.value.set(Value::clone(work()));
-            self.word.store(LANDED, Release);
-            self.call(libc::FUTEX_WAKE, i32::MAX as u32);
-            return None;
-        }
-        while self.word.load(Acquire) == FLYING {
-            self.call(libc::FUTEX_WAIT, FLYING);
-        }
-        self.value.get().cloned()
-    }
-}
-
-/// Everybody does their own work.
-pub struct NoDedup;
-
-impl<K: Key> Contestant<K> for NoDedup {
-    type Got = Value;
-
-    fn run<'w>(&self, _: &K, work: impl FnOnce() -> &'w Value) -> Option<Value> {
-        std::hint::black_box(work());
-        None
     }
 }

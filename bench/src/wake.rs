@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::contestant::{Entry, Keep, response};
+use crate::floors::Futex;
 use crate::keys::{Key, Short};
 use crate::machine::{self, Watch};
-use crate::peers::{DashCell, Futex, Moka, Once, QuickCache};
+use crate::peers::{DashCell, Moka, Once, QuickCache};
 use crate::plan::Plan;
 use crate::report::{Report, Table};
 use crate::rounds::{self, Taken};
