@@ -5,8 +5,8 @@
 # `shows`, what the output of a test that fails has; `mistakes`, if it is set, what that of one has that fails for another
 # reason. At its end it calls `finish`.
 #
-# A control fails if its patch no longer applies, if the broken crate doesn't compile, if its test isn't there, passes,
-# fails for another reason, or doesn't come to an end. Arguments choose controls by name.
+# A control fails if a part of its patch no longer applies, if the broken crate doesn't compile, if its test isn't
+# there, passes, fails for another reason, or doesn't come to an end. Arguments choose controls by name.
 set -euo pipefail
 suite=$(basename "$(dirname "$0")")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -25,6 +25,22 @@ wanted=("$@")
 ran=0
 failed=0
 
+# change FILE PERL: fails unless each substitution of PERL changes something.
+change() {
+    perl -0777 -i -e '
+        my $changed = 1;
+        my @substitutions = split m{/[a-z]*\K; (?=s/)}, shift;
+        $_ = <>;
+        for my $one (@substitutions) {
+            my $before = $_;
+            eval $one;
+            die $@ if $@;
+            $changed &&= $before ne $_;
+        }
+        print;
+        END { $? ||= !$changed }' "$2" "$1"
+}
+
 # control NAME TEST FILE PERL [FILE PERL]...: with each FILE changed by its PERL, TEST must fail.
 control() {
     local name=$1 test=$2 log="$tree/control.log" verdict='' file
@@ -37,8 +53,7 @@ control() {
         file=$1
         sound[$file]=$(mktemp "$tree/sound.XXXXXX")
         cp "$file" "${sound[$file]}"
-        perl -0pi -e "$2" "$file"
-        ! cmp -s "$file" "${sound[$file]}" || verdict="the patch no longer applies to $file"
+        change "$file" "$2" || verdict="the patch no longer applies to $file"
         shift 2
     done
     if [[ -n $verdict ]]; then
