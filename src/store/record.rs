@@ -1,5 +1,6 @@
 //! What a store keeps: its names, and what operators see of it.
 
+use std::array;
 use std::fmt;
 use std::time::Duration;
 
@@ -79,7 +80,17 @@ pub struct RecordId(pub [u8; 16]);
 
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+        f.write_str(str::from_utf8(&self.digits()).expect("digits"))
+    }
+}
+
+impl RecordId {
+    /// The text, as bytes.
+    pub(crate) fn digits(self) -> [u8; 32] {
+        let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+        array::from_fn(|at| {
+            digit(if at % 2 == 0 { self.0[at / 2] >> 4 } else { self.0[at / 2] & 15 })
+        })
     }
 }
 

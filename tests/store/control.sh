@@ -92,10 +92,10 @@ broken claim-looks-and-then-leads-sqlite store claims::sqlite::of_many_claims_on
 broken claim-looks-and-then-leads-memory store claims::memory::of_many_claims_one_leads $memory \
     's/(fn claim\(&self.*?\{\n)/$1let vacant = self.with(|state| !state.rows.contains_key(&key.id()))?;\nstd::thread::sleep(Duration::from_millis(1));\nif vacant {\nreturn self.with(|state| state.grant(key, claim));\n}\n/s'
 
-broken claim-looks-and-then-leads-redis store claims::redis::of_many_claims_one_leads $redis/lua/claim.lua \
-    's/following = unpack\(ARGV\)/following, vacant = unpack(ARGV)\nif vacant == "1" then found = nil end/' \
+broken claim-looks-and-then-leads-redis store claims::redis::of_many_claims_one_leads $redis/lua/fresh.lua \
+    's/asks = unpack\(ARGV\)/asks, vacant = unpack(ARGV)/; s/if not found/if vacant == "1"/' \
     $redis/mod.rs \
-    's/(fn claim\(.*?\{\n)/$1let vacant = self.read_id(key.id(), false, deadline)?.is_none();\nstd::thread::sleep(Duration::from_millis(1));\n/s; s/following\.as_bytes\(\),/$&flag(vacant)/'
+    's/(fn claim\(.*?\{\n)/$1let vacant = self.read_id(key.id(), false, deadline)?.is_none();\nstd::thread::sleep(Duration::from_millis(1));\n/s; s/lasts\.as_bytes\(\), &asks/$&, flag(vacant)/'
 
 broken claim-writes-over-another-postgres store claims::postgres::of_many_claims_one_leads $postgres/sql/schema-1.sql \
     's/ON CONFLICT DO NOTHING/ON CONFLICT (id) DO UPDATE SET token = excluded.token, epoch = excluded.epoch/'
@@ -133,9 +133,10 @@ broken lease-ignored-memcached store claims::memcached::a_live_lead_keeps_others
 broken lease-by-the-wall-clock crash clocks::sqlite::no_lease_ends_by_the_wall_clock $sqlite/statements.rs \
     's/expires <= :wall AND NOT ", live!\(\), "\)"/expires <= :wall)"/'
 
-broken lease-by-the-wall-clock-redis crash clocks::redis::no_lease_ends_by_the_wall_clock $redis/lua/claim.lua \
-    's/local now = .*/local now = tonumber(ARGV[10])/' $redis/mod.rs \
-    's/(fn claim\(.*?\{\n)/$1let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros().to_string();\n/s; s/following\.as_bytes\(\),/$&wall.as_bytes(),/'
+broken lease-by-the-wall-clock-redis crash clocks::redis::no_lease_ends_by_the_wall_clock $redis/lua/fresh.lua \
+    's/local now = .*/local now = tonumber(ARGV[4])/' \
+    $redis/lua/claim.lua 's/local now = .*/local now = tonumber(ARGV[4])/' $redis/mod.rs \
+    's/(fn claim\(.*?\{\n)/$1let wall = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros().to_string();\n/s; s/lasts\.as_bytes\(\), &asks/$&, wall.as_bytes()/'
 
 broken lease-by-the-wall-clock-memcached crash clocks::memcached::a_lead_of_another_year_keeps_others_out \
     $memcached/item.rs 's/const RELATIVE: i32 = .*;/const RELATIVE: i32 = 0;/; s/RELATIVE\.\. => 0,//'
@@ -168,17 +169,21 @@ broken fence-drawn-side-by-side-postgres store claims::postgres::leads_that_come
     $postgres/sql/schema-1.sql \
     's/is_watched boolean;/$& drawn bigint;/; s/PERFORM pg_advisory_xact_lock\(.*?\);/drawn := nextval({epochs}); PERFORM pg_sleep(random() * 0.005);/; s/nextval\(\{epochs\}\), 1, false/drawn, 1, false/'
 
-broken fence-of-the-record-alone-redis store retention::redis::epochs_never_go_back $redis/lua/claim.lua \
-    's/math\.max\(now, epoch and epoch \+ 1 or 0\)/(epoch or 0) + 1/; s/if last >= epoch then/if false then/'
+broken fence-of-the-record-alone-redis store retention::redis::epochs_never_go_back $redis/lua/fresh.lua \
+    's/epoch = now/epoch = 1/; s/if last >= epoch then/if false then/' \
+    $redis/lua/claim.lua 's/math\.max\(now, epoch \+ 1\)/epoch + 1/; s/if last >= epoch then/if false then/'
 
 broken fence-without-the-counter-redis store redis_records::epochs_grow_whatever_became_of_their_counter \
     $redis/lua/claim.lua 's/if last >= epoch then/if false then/'
 
+broken fence-without-the-counter-redis-fresh store redis_records::epochs_of_a_fresh_record_go_by_the_counter_too \
+    $redis/lua/fresh.lua 's/if last >= epoch then/if false then/'
+
 broken fence-without-the-clock-redis store redis_records::epochs_grow_though_nothing_is_remembered \
-    $redis/lua/claim.lua 's/math\.max\(now, (epoch and epoch \+ 1 or 0)\)/($1)/'
+    $redis/lua/fresh.lua 's/epoch = now/epoch = 1/; s/time\[1\] \.\. .*\)\)/1))/'
 
 broken fence-of-the-clock-alone-redis crash server_clocks::redis::set_back_it_ends_nothing $redis/lua/claim.lua \
-    's/if last >= epoch then/if false then/'
+    's/if last >= epoch then/if false then/' $redis/lua/fresh.lua 's/if last >= epoch then/if false then/'
 
 broken fence-of-the-clock-alone-memcached crash clocks::memcached::a_lease_ends_whatever_the_wall_clock_says \
     $memcached/claim.rs 's/last_epoch\.saturating_add\(1\)\.max\(wall::now\(\)\)/wall::now()/'
@@ -196,7 +201,7 @@ broken payload-unchecked-postgres store fingerprints::postgres::another_payload_
     $postgres/sql/schema-1.sql 's/r\.state = 2 AND r\.fingerprint IS NOT DISTINCT FROM my_fingerprint/r.state = 2/'
 
 broken payload-unchecked-redis store fingerprints::redis::another_payload_is_refused_once_completed \
-    $redis/lua/claim.lua 's/ == print$/ == print or true/m'
+    $redis/lua/claim.lua 's/== sub\(first, HEAD \+ length \+ 1\)/$& or true/'
 
 broken payload-unchecked-memcached store fingerprints::memcached::another_payload_is_refused_once_completed \
     $memcached/claim.rs 's/item\.fingerprint == claim\.fingerprint;/true;/'

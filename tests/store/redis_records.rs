@@ -190,6 +190,34 @@ fn epochs_grow_though_nothing_is_remembered() {
     assert!(world.store().evict(&key));
 }
 
+/// #29: the record is gone, and the clock was set back since it was led.
+#[test]
+fn epochs_of_a_fresh_record_go_by_the_counter_too() {
+    let world = World::new(&REDIS);
+    let key = world.key("k");
+    let ahead = world.store().lead(&key, &claim()).held.epoch + 1_000_000_000;
+    assert!(world.store().evict(&key));
+    let () = operator(&world).set(counter(&key), ahead).expect("a change");
+    let led = world.store().lead(&key, &claim());
+    assert!(led.held.epoch > ahead);
+    assert_eq!(world.store().read(&key).expect("a record").epoch, led.held.epoch);
+    assert_eq!(world.store().complete(&key, led.held, b"done", LONG), Settled::Done);
+    assert!(world.store().evict(&key));
+    assert!(world.store().lead(&key, &claim()).held.epoch > led.held.epoch);
+    assert!(world.store().evict(&key));
+}
+
+#[test]
+fn a_claim_that_gets_no_epoch_leaves_no_record() {
+    let server = Server::start(&[]);
+    let (store, key) = (server.store(), RecordKey::new("s", "k").expect("short"));
+    let () = server.operator().lpush(counter(&key), "no number").expect("a change");
+    failed(store.0.claim(&key, &claim(), soon()));
+    assert!(store.read(&key).is_none());
+    let () = server.operator().del(counter(&key)).expect("a change");
+    store.lead(&key, &claim());
+}
+
 #[test]
 fn a_server_that_forgot_the_scripts_is_told_them_again() {
     let server = Server::start(&[]);
@@ -246,11 +274,16 @@ fn a_full_server_refuses_and_the_lead_stays_live() {
     let server = Server::start(&["--maxmemory-policy", "noeviction"]);
     let (store, key) = (server.store(), RecordKey::new("s", "k").expect("short"));
     let led = store.lead(&key, &claim());
+    let known = RecordKey::new("s", "known").expect("short");
+    let held = store.lead(&known, &claim()).held;
+    assert_eq!(store.complete(&known, held, b"known", LONG), Settled::Done);
     let () = server.ask("CONFIG SET maxmemory 1");
     let response = Response::new(200, b"done");
     let error = store.0.complete(&key, led.held, &response, LONG, soon()).expect_err("no memory");
     assert!(error.to_string().contains("maxmemory"), "{error}");
     failed(store.0.claim(&RecordKey::new("s", "other").expect("short"), &claim(), soon()));
+    let replayed = store.0.claim(&known, &claim(), soon());
+    assert!(matches!(replayed, Ok(Claimed::Completed(_))), "what it has it tells: {replayed:?}");
     let () = server.ask("CONFIG SET maxmemory 0");
     assert_eq!(store.respond(&key, led.held, &response, LONG), Settled::Done);
 }

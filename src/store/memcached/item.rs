@@ -164,6 +164,7 @@ impl<'a> Item<'a> {
         bytes
     }
 
+    /// What came from a server.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Flaw> {
         match bytes.first() {
             Some(&VERSION) => {}
@@ -175,7 +176,13 @@ impl<'a> Item<'a> {
         if Fingerprint::of([rest]).as_bytes() != sum {
             return Err(Flaw::Corrupt);
         }
-        let mut fields = Fields(&rest[1..]);
+        Self::own(bytes)
+    }
+
+    /// What this very process has encoded: the sum, two thirds of the work, isn't made again.
+    pub fn own(bytes: &'a [u8]) -> Result<Self, Flaw> {
+        let rest = bytes.len().checked_sub(CHECKSUM).and_then(|len| bytes.get(1..len));
+        let mut fields = Fields(rest.ok_or(Flaw::Corrupt)?);
         let item = fields.item().ok_or(Flaw::Corrupt)?;
         let completed = item.state == Some(RecordState::Completed);
         if !fields.0.is_empty() || completed != item.body.is_some() {
@@ -304,7 +311,9 @@ mod tests {
             Item { body: Some(&large), ..some() },
         ];
         for item in items {
-            assert_eq!(Item::decode(&item.encode()), Ok(item));
+            let encoded = item.encode();
+            assert_eq!(Item::own(&encoded).as_ref(), Ok(&item));
+            assert_eq!(Item::decode(&encoded), Ok(item));
         }
     }
 

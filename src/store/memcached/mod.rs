@@ -154,7 +154,8 @@ impl MemcachedStore {
         found: &'a Found,
         asked: Option<Moment>,
     ) -> Result<Seeing<'a>, Error> {
-        let item = Item::decode(&found.value).map_err(|flaw| unreadable(key.id(), flaw))?;
+        let decode = if asked.is_some() { Item::decode } else { Item::own };
+        let item = decode(&found.value).map_err(|flaw| unreadable(key.id(), flaw))?;
         key.check(item.scope, item.key)?;
         let version = Version { epoch: item.held.epoch, beat: item.beat };
         let unchanged = match (asked, item.state) {

@@ -49,6 +49,9 @@ impl Servers {
     /// That one whose name and the record's id have the greatest fingerprint together: the same for
     /// every process, whatever their order, and for every release.
     fn server(&self, id: RecordId) -> &Server {
+        if let [only] = &self.0[..] {
+            return only;
+        }
         let weight =
             |server: &&Server| *Fingerprint::of([server.name.as_bytes(), &id.0]).as_bytes();
         self.0.iter().max_by_key(weight).expect("a URL names a server")

@@ -7,12 +7,13 @@
 //!
 //! After an error nobody knows what is on its way: the connection is of no use any more.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::time::Instant;
 
 use redis::{Cmd, InfoDict, Parser, RedisResult, ServerError, Value};
 
 use super::url::{Address, Settings};
+use super::wire;
 use crate::error::Error;
 use crate::store::stream::Stream;
 
@@ -20,7 +21,7 @@ use crate::store::stream::Stream;
 pub(super) type Reply = Result<Value, ServerError>;
 
 pub(super) struct Connection {
-    stream: Stream,
+    stream: BufReader<Stream>,
     /// Has what of a reply came before a deadline: the rest may be waited for later.
     parser: Parser,
 }
@@ -33,12 +34,15 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Self, Error> {
         let stream = Stream::connect((&*address.host, address.port), deadline);
-        let mut connection =
-            stream.map(|stream| Self { stream, parser: Parser::new() }).map_err(|error| {
+        let mut connection = stream
+            .map(|stream| Self { stream: BufReader::new(stream), parser: Parser::new() })
+            .map_err(|error| {
                 Error::store(format!("Redis at {address} can't be reached: {error}"))
             })?;
         let mut ask = |command: &Cmd| {
-            connection.call(command, deadline).map_err(|error| lost(address, &error))
+            connection
+                .call(&command.get_packed_command(), deadline)
+                .map_err(|error| lost(address, &error))
         };
         let login = &settings.login;
         if let Some(password) = login.password() {
@@ -67,21 +71,26 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends a command and waits for its reply.
-    pub(super) fn call(&mut self, command: &Cmd, deadline: Instant) -> RedisResult<Reply> {
-        self.send(&command.get_packed_command(), deadline)?;
-        self.receive(deadline)
+    /// Sends a packed command and waits for its reply, while no other is on its way.
+    pub(super) fn call(&mut self, command: &[u8], deadline: Instant) -> RedisResult<Reply> {
+        self.send(command, deadline)?;
+        let reply = self.stream.fill_buf()?;
+        let (number, len) = (wire::number(reply), reply.len());
+        let Some(number) = number else { return self.receive(deadline) };
+        self.stream.consume(len);
+        Ok(Ok(Value::Int(number)))
     }
 
     /// Sends packed commands. Each will have its reply, in their order.
     pub(super) fn send(&mut self, packed: &[u8], deadline: Instant) -> RedisResult<()> {
-        self.stream.end_by(deadline);
-        Ok(self.stream.write_all(packed)?)
+        let stream = self.stream.get_mut();
+        stream.end_by(deadline);
+        Ok(stream.write_all(packed)?)
     }
 
     /// Waits for the next reply.
     pub(super) fn receive(&mut self, deadline: Instant) -> RedisResult<Reply> {
-        self.stream.end_by(deadline);
+        self.stream.get_mut().end_by(deadline);
         match self.parser.parse_value(&mut self.stream)? {
             Value::ServerError(refusal) => Ok(Err(refusal)),
             value => Ok(Ok(value)),

@@ -27,7 +27,7 @@
 //!
 //! | step | script | when | leads to |
 //! |-|-|-|-|
-//! | claim | `claim.lua` | none or expired; released; lost, and may be taken over | `in_progress`, a new token, a higher epoch |
+//! | claim | `fresh.lua`, `claim.lua` | none or expired; released; lost, and may be taken over | `in_progress`, a new token, a higher epoch |
 //! | renew, checkpoint | `renew.lua`, `checkpoint.lua` | `in_progress`, token and epoch are the lead's | the same lead |
 //! | complete | `complete.lua` | the same | `completed` |
 //! | release, withdraw | `release.lua` | the same | none; `released`; or a lease that has passed |
@@ -35,8 +35,8 @@
 //! | evict | `evict.lua` | always | none |
 //!
 //! Why a string, and not a hash with a field for each part: what a lead costs the server is the number of
-//! its commands and of the parts that they name, and a leader's claim is four commands now, its completion
-//! two.
+//! its commands, of all arguments, and of the strings that a script makes. A leader's claim is four commands now, its
+//! completion two, and what the claimer knows of its record comes as one argument.
 //!
 //! An epoch is the partition's last one + 1, or the server's clock in µs if that is higher: so it grows
 //! even where the counter was lost. News of a record that somebody waits for is its id, published on
@@ -57,12 +57,14 @@
 //!   take over; who led is stale then. Epochs grow all the same.
 
 mod connection;
+mod layout;
 mod news;
 mod reply;
 mod scan;
 mod script;
 mod servers;
 mod url;
+mod wire;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -128,9 +130,9 @@ impl RedisStore {
         let store = Self::new(Settings::parse(url)?, MAX_CONNECTIONS);
         let deadline = Instant::now() + OPENING;
         // What it answers doesn't matter: it may still be loading.
-        let _ = store
-            .servers
-            .any(deadline, |server, deadline| server.call(&redis::cmd("PING"), deadline))?;
+        let _ = store.servers.any(deadline, |server, deadline| {
+            server.call(&redis::cmd("PING").get_packed_command(), deadline)
+        })?;
         Ok(store)
     }
 
@@ -161,10 +163,10 @@ impl RedisStore {
     ) -> Result<Value, Error> {
         self.check_fork()?;
         let partition = id.0[0];
-        let (prefix, id_text) = (&self.servers.settings().prefix, id.to_string());
+        let (prefix, id_text) = (self.servers.settings().prefix.as_bytes(), id.digits());
         // Braces around what tells the partition: all keys of one are on one server.
-        let record = [prefix, ":{", &id_text[..2], "}:", &id_text].concat();
-        let epochs = [prefix, ":{", &id_text[..2], "}:epoch"].concat();
+        let record = [prefix, b":{", &id_text[..2], b"}:", &id_text].concat();
+        let epochs = [prefix, b":{", &id_text[..2], b"}:epoch"].concat();
         let keys = [&*record, &*epochs];
         let mut reply = self.servers.call(partition, &script.by_hash(keys, args), deadline)?;
         if reply.as_ref().is_err_and(|refusal| refusal.code() == "NOSCRIPT") {
@@ -184,7 +186,7 @@ impl RedisStore {
     ) -> Result<Settled, Error> {
         let lead = [&held.epoch.to_le_bytes()[..], &held.token.0].concat();
         let args = [&[&*lead], args].concat();
-        reply::settled(key.id(), self.run(script, key.id(), &args, deadline)?)
+        reply::settled(key.id(), &self.run(script, key.id(), &args, deadline)?)
     }
 
     fn read_id(
@@ -205,22 +207,12 @@ impl Store for RedisStore {
         claim: &Claim<'_>,
         deadline: Instant,
     ) -> Result<Claimed, Error> {
-        let (name, fingerprint) = (reply::name(key), reply::fingerprint(claim.fingerprint));
-        let (lease, keep) = (span(claim.lease), span(claim.keep));
+        let first = layout::first(key, claim);
         let ends = claim.lease.zip(claim.keep).map(|(lease, keep)| lease.saturating_add(keep));
         let lasts = ends.map_or_else(String::new, outlasts);
         let following = claim.following.map_or_else(String::new, |epoch| epoch.to_string());
-        let args = [
-            &*name,
-            &fingerprint,
-            &claim.token.0,
-            lease.as_bytes(),
-            keep.as_bytes(),
-            lasts.as_bytes(),
-            flag(claim.take_over),
-            flag(claim.watch),
-            following.as_bytes(),
-        ];
+        let asks = [flag(claim.take_over), flag(claim.watch), following.as_bytes()].concat();
+        let args = [&*first, lasts.as_bytes(), &asks];
         reply::claimed(key, self.run(&self.scripts.claim, key.id(), &args, deadline)?)
     }
 
@@ -231,7 +223,8 @@ impl Store for RedisStore {
         lease: Option<Duration>,
         deadline: Instant,
     ) -> Result<Settled, Error> {
-        self.settle(&self.scripts.renew, key, held, &[span(lease).as_bytes()], deadline)
+        let lease = layout::span(lease).to_string();
+        self.settle(&self.scripts.renew, key, held, &[lease.as_bytes()], deadline)
     }
 
     fn checkpoint(
@@ -254,9 +247,9 @@ impl Store for RedisStore {
         deadline: Instant,
     ) -> Result<Settled, Error> {
         check_len(response.data())?;
-        let status = response.status().to_string();
+        let begin = layout::begin(b'C', response.status());
         let lasts = lasts(ttl);
-        let args = [status.as_bytes(), response.data(), lasts.as_bytes()];
+        let args = [&begin, response.data(), lasts.as_bytes()];
         self.settle(&self.scripts.complete, key, held, &args, deadline)
     }
 
@@ -280,7 +273,7 @@ impl Store for RedisStore {
         let lasts = lasts(Duration::ZERO);
         let args = [&token.0[..], b"cancel", flag(false), lasts.as_bytes()];
         let answer = self.run(&self.scripts.release, key.id(), &args, deadline)?;
-        reply::settled(key.id(), answer).map(|_| ())
+        reply::settled(key.id(), &answer).map(|_| ())
     }
 
     fn forget(&self, key: &RecordKey, deadline: Instant) -> Result<bool, Error> {
@@ -330,11 +323,6 @@ impl fmt::Debug for RedisStore {
             .field("settings", self.servers.settings())
             .finish_non_exhaustive()
     }
-}
-
-/// A lease or how long it is remembered, in microseconds. Rounded up: it isn't over before it is.
-fn span(time: Option<Duration>) -> String {
-    time.map_or_else(|| "-1".into(), |time| time.as_nanos().div_ceil(1000).min(AGES).to_string())
 }
 
 /// For how many milliseconds the server keeps what expires so soon. Rounded down: nothing is replayed

@@ -35,7 +35,7 @@ impl Listener {
             let address = server.address.clone();
             let mut connection = server.connect(deadline)?;
             let _confirmation = connection
-                .call(redis::cmd("SUBSCRIBE").arg(channel), deadline)
+                .call(&redis::cmd("SUBSCRIBE").arg(channel).get_packed_command(), deadline)
                 .map_err(|error| lost(&address, &error))?
                 .map_err(|refusal| refused(&address, &refusal))?;
             let (heard, generation) = (Instant::now(), fork::enrol());

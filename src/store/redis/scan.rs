@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use redis::{Cmd, Value, from_redis_value};
 
+use super::RedisStore;
 use super::connection::{Reply, refused};
-use super::script::HEAD;
+use super::layout::{self, HEAD};
 use super::servers::Server;
-use super::{RedisStore, reply};
 use crate::error::Error;
 use crate::store::{Record, RecordId};
 
@@ -63,7 +63,7 @@ fn step(
     let mut scan = redis::cmd("SCAN");
     let pattern = format!("{}:{{??}}:*", store.servers.settings().prefix);
     scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
-    let answer = server.call(&scan, deadline)?;
+    let answer = server.call(&scan.get_packed_command(), deadline)?;
     let answer = answer.map_err(|refusal| refused(&server.address, &refusal))?;
     from_redis_value(answer)
         .map_err(|_| Error::store(format!("Redis at {} can't be listed", server.address)))
@@ -80,9 +80,12 @@ fn ids_of_scope(
     let id = |name: &String| name.rsplit(':').next()?.parse::<RecordId>().ok();
     let (names, ids): (Vec<_>, Vec<_>) =
         names.iter().filter_map(|name| Some((name, id(name)?))).unzip();
-    let scope = reply::scope(scope);
-    let asks: Vec<Cmd> = names.into_iter().map(|name| get_scope(name, scope.len())).collect();
-    let scopes = server.call_all(&asks.iter().collect::<Vec<_>>(), deadline)?;
+    let scope = layout::scope(scope);
+    let mut asks = Vec::new();
+    for name in &names {
+        get_scope(name, scope.len()).write_packed_command(&mut asks);
+    }
+    let scopes = server.call_all(&asks, names.len(), deadline)?;
     let fits = |reply: Reply| match reply {
         Ok(Value::BulkString(other)) => other == scope,
         Ok(_) => false,

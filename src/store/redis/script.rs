@@ -1,13 +1,11 @@
 //! The verbs, as scripts that the server runs: each is one atomic step there.
 
-use redis::{Cmd, Script as Hashed};
+use redis::Script as Hashed;
 
+use super::layout::{FORMAT, HEAD};
+use super::reply::{DONE, STALE};
+use super::wire;
 use crate::store::{GRACE, Token};
-
-/// What a record begins with.
-const FORMAT: char = '2';
-/// How long it is without its last three parts: the first of them tells whose it is.
-pub(super) const HEAD: usize = 63;
 
 /// A script is sent by its hash, and as a whole when the server doesn't know it yet.
 pub(super) struct Script {
@@ -35,13 +33,14 @@ impl Scripts {
     pub(super) fn new(channel: &str) -> Self {
         let (grace, nobody) = (GRACE.as_millis(), r"\0".repeat(Token::NOBODY.0.len()));
         let constants = format!(
-            "local FORMAT, HEAD, GRACE = '{FORMAT}', {HEAD}, {grace}\n\
+            "local FORMAT, HEAD, GRACE, DONE, STALE = '{FORMAT}', {HEAD}, {grace}, {DONE}, {STALE}\n\
              local CHANNEL, NOBODY = '{channel}', '{nobody}'\n"
         );
         let record = include_str!("lua/record.lua");
+        let (fresh, claim) = (include_str!("lua/fresh.lua"), include_str!("lua/claim.lua"));
         let verb = |verb: &str| Script::new([&*constants, record, verb].concat(), 1);
         Self {
-            claim: Script { keys: 2, ..verb(include_str!("lua/claim.lua")) },
+            claim: Script::new([&*constants, record, fresh, claim].concat(), 2),
             renew: verb(include_str!("lua/renew.lua")),
             checkpoint: verb(include_str!("lua/checkpoint.lua")),
             complete: verb(include_str!("lua/complete.lua")),
@@ -60,23 +59,19 @@ impl Script {
     }
 
     /// The command that runs it.
-    pub(super) fn by_hash(&self, keys: [&str; 2], args: &[&[u8]]) -> Cmd {
-        self.command("EVALSHA", &self.hash, keys, args)
+    pub(super) fn by_hash(&self, keys: [&[u8]; 2], args: &[&[u8]]) -> Vec<u8> {
+        self.command(b"EVALSHA", &self.hash, keys, args)
     }
 
     /// The same, and the server knows the hash from then on.
-    pub(super) fn by_text(&self, keys: [&str; 2], args: &[&[u8]]) -> Cmd {
-        self.command("EVAL", &self.text, keys, args)
+    pub(super) fn by_text(&self, keys: [&[u8]; 2], args: &[&[u8]]) -> Vec<u8> {
+        self.command(b"EVAL", &self.text, keys, args)
     }
 
-    fn command(&self, name: &str, script: &str, keys: [&str; 2], args: &[&[u8]]) -> Cmd {
+    fn command(&self, name: &[u8], script: &str, keys: [&[u8]; 2], args: &[&[u8]]) -> Vec<u8> {
         let keys = &keys[..self.keys];
-        let key_bytes: usize = keys.iter().map(|key| key.len()).sum();
-        let bytes: usize = args.iter().map(|arg| arg.len()).sum();
-        // Name, script and the number of keys are three more; ten bytes are enough for that number.
-        let room = name.len() + script.len() + 10 + key_bytes + bytes;
-        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), room);
-        command.arg(name).arg(script).arg(self.keys).arg(keys).arg(args);
-        command
+        let count = [b"0", b"1", b"2"][keys.len()];
+        let head = [name, script.as_bytes(), count];
+        wire::pack(head.iter().chain(keys).chain(args).copied())
     }
 }

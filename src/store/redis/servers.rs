@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, ServerError, ServerErrorKind, Value, from_redis_value_ref};
+use redis::{RedisError, RedisResult, ServerError, ServerErrorKind, Value, from_redis_value_ref};
 
 use super::connection::{Connection, Reply, lost, refused};
 use super::url::{Address, Settings};
@@ -64,45 +64,54 @@ impl Server {
         Connection::open(&self.address, &self.settings, deadline)
     }
 
-    pub(super) fn call(&self, command: &Cmd, deadline: Instant) -> Result<Reply, Error> {
-        self.call_asking(false, command, deadline)
+    /// Sends a packed command, then reads its reply. It may be sent twice.
+    pub(super) fn call(&self, command: &[u8], deadline: Instant) -> Result<Reply, Error> {
+        self.talk(deadline, |connection| connection.call(command, deadline))
     }
 
-    /// The same; but to have what is about to be this server's, one must ask for it.
-    fn call_asking(&self, asking: bool, command: &Cmd, deadline: Instant) -> Result<Reply, Error> {
-        let mut replies = if asking {
-            self.call_all(&[&redis::cmd("ASKING"), command], deadline)
-        } else {
-            self.call_all(&[command], deadline)
-        }?;
-        Ok(replies.pop().expect("there is one for each command"))
+    /// The same for what is about to be this server's: one must ask for it.
+    fn call_asking(&self, command: &[u8], deadline: Instant) -> Result<Reply, Error> {
+        let both = [&redis::cmd("ASKING").get_packed_command(), command].concat();
+        self.talk(deadline, |connection| {
+            connection.send(&both, deadline)?;
+            let _asked = connection.receive(deadline)?;
+            connection.receive(deadline)
+        })
     }
 
-    /// Sends all commands, then reads a reply for each. They may be sent twice.
+    /// Sends so many packed commands, then reads a reply for each. They may be sent twice.
     pub(super) fn call_all(
         &self,
-        commands: &[&Cmd],
+        commands: &[u8],
+        count: usize,
         deadline: Instant,
     ) -> Result<Vec<Reply>, Error> {
-        let mut packed = Vec::new();
-        for command in commands {
-            command.write_packed_command(&mut packed);
-        }
         self.pool.with(deadline, |connection| {
-            let broken = |error| Failure::Broken(lost(&self.address, &error));
-            connection.send(&packed, deadline).map_err(broken)?;
-            let mut replies = Vec::with_capacity(commands.len());
-            for _ in commands {
-                replies.push(connection.receive(deadline).map_err(broken)?);
-            }
-            // After a failover another server may have the address: a new connection will show.
-            if let [.., Err(refusal)] = &replies[..]
-                && refusal.kind() == Some(ServerErrorKind::ReadOnly)
-            {
-                return Err(Failure::Broken(refused(&self.address, refusal)));
-            }
-            Ok(replies)
+            let replies = connection.send(commands, deadline);
+            let replies =
+                replies.and_then(|()| (0..count).map(|_| connection.receive(deadline)).collect());
+            replies.map_err(|error| self.broken(&error))
         })
+    }
+
+    /// Has a connection ask for something.
+    fn talk(
+        &self,
+        deadline: Instant,
+        mut ask: impl FnMut(&mut Connection) -> RedisResult<Reply>,
+    ) -> Result<Reply, Error> {
+        self.pool.with(deadline, |connection| match ask(connection) {
+            // After a failover another server may have the address: a new connection will show.
+            Ok(Err(refusal)) if refusal.kind() == Some(ServerErrorKind::ReadOnly) => {
+                Err(Failure::Broken(refused(&self.address, &refusal)))
+            }
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(self.broken(&error)),
+        })
+    }
+
+    fn broken(&self, error: &RedisError) -> Failure {
+        Failure::Broken(lost(&self.address, error))
     }
 
     /// Where a refusal sends the caller: "SLOT HOST:PORT", without the host if that is the same.
@@ -173,13 +182,18 @@ impl Servers {
     pub(super) fn call(
         &self,
         partition: u8,
-        command: &Cmd,
+        command: &[u8],
         deadline: Instant,
     ) -> Result<Reply, Error> {
         let mut server = self.owner(partition, deadline)?;
         let (mut asking, mut hops) = (false, 0);
         loop {
-            let refusal = match server.call_asking(mem::take(&mut asking), command, deadline) {
+            let reply = if mem::take(&mut asking) {
+                server.call_asking(command, deadline)
+            } else {
+                server.call(command, deadline)
+            };
+            let refusal = match reply {
                 Ok(Err(refusal)) if !is_scripts_own(&refusal) => refusal,
                 Ok(reply) => return Ok(reply),
                 Err(error) => {
@@ -286,8 +300,7 @@ impl Servers {
 
     /// Asks who has what.
     fn learn(&self, deadline: Instant) -> Result<(), Error> {
-        let mut question = redis::cmd("CLUSTER");
-        question.arg("SLOTS");
+        let question = redis::cmd("CLUSTER").arg("SLOTS").get_packed_command();
         let (asked, ranges) = self.any(deadline, |server, deadline| {
             let answer = server.call(&question, deadline)?;
             let answer = answer.map_err(|refusal| refused(&server.address, &refusal))?;

@@ -5,16 +5,16 @@ local lead, how, successor, lasts = unpack(ARGV)
 local withdraws = #lead == 16
 
 if not found then
-  return 'done'
+  return DONE
 end
 if state == 'P' and held == sub(lead, 1, 8) .. NOBODY then
-  return 'done' -- sent again: it was abandoned
+  return DONE -- sent again: it was abandoned
 end
 if held ~= lead and not (withdraws and sub(held, 9) == lead) then
-  return 'stale'
+  return STALE
 end
 if state ~= 'P' then
-  return state == 'R' and 'done' or 'stale'
+  return state == 'R' and DONE or STALE
 end
 if withdraws and struct.unpack('<I4', found, 44) > 1 then
   how = 'abandon'
@@ -32,4 +32,4 @@ elseif successor == '1' or watched == '1' or rests >= 0 then
 else
   redis.call('DEL', KEYS[1])
 end
-return 'done'
+return DONE

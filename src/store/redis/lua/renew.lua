@@ -1,7 +1,7 @@
 local lead, lease = unpack(ARGV)
 
 if state ~= 'P' or held ~= lead then
-  return 'stale'
+  return STALE
 end
 lease = tonumber(lease)
 local ends, keep = -1, struct.unpack('<i8', found, 56)
@@ -15,4 +15,4 @@ if lease >= 0 and keep >= 0 then
 else
   redis.call('PERSIST', KEYS[1])
 end
-return 'done'
+return DONE
