@@ -25,7 +25,7 @@ use crate::timer::{Alarm, AlarmKey, Alarmed};
 
 /// How often a thread that is about to sleep lets others go first. On idle cores a turn is a third of a microsecond, and
 /// all of them are less than being woken; more of them gained nothing (docs/DESIGN.md has the figures).
-const TURNS_BEFORE_SLEEP: usize = if cfg!(onceflight_shuttle) { 1 } else { 8 };
+const YIELDS: usize = if cfg!(onceflight_shuttle) { 1 } else { 8 };
 
 /// A follower's hold on its flight. It keeps the table's insides alive, so that a table handle may
 /// be freed while threads are blocked here.
@@ -147,7 +147,7 @@ impl<F: Form> Waiter<F> {
     /// there by the time that this thread's turn comes, and nobody has to be woken. Whether there is
     /// something to look at.
     fn soon(&self) -> bool {
-        (0..TURNS_BEFORE_SLEEP).any(|_| {
+        (0..YIELDS).any(|_| {
             yield_now();
             self.room.outcome.get().is_some() || self.is_told()
         })

@@ -97,12 +97,12 @@ broken claim-looks-and-then-leads-redis store claims::redis::of_many_claims_one_
     $redis/mod.rs \
     's/(fn claim\(.*?\{\n)/$1let vacant = self.read_id(key.id(), false, deadline)?.is_none();\nstd::thread::sleep(Duration::from_millis(1));\n/s; s/lasts\.as_bytes\(\), &asks/$&, flag(vacant)/'
 
-broken claim-writes-over-another-postgres store claims::postgres::of_many_claims_one_leads $postgres/sql/schema-1.sql \
+broken claim-writes-over-another-postgres store claims::postgres::of_many_claims_one_leads $postgres/sql/schema-2.sql \
     's/ON CONFLICT DO NOTHING/ON CONFLICT (id) DO UPDATE SET token = excluded.token, epoch = excluded.epoch/'
 
 broken claim-takes-what-it-did-not-judge-postgres store \
-    claims::postgres::of_many_claims_on_an_expired_record_one_leads $postgres/sql/schema-1.sql \
-    's/ AND r\.epoch = onceflight_claim\.epoch AND r\.state = found_state\s+AND r\.lease_until = found_lease AND r\.expires_at = found_expiry//'
+    claims::postgres::of_many_claims_on_an_expired_record_one_leads $postgres/sql/schema-2.sql \
+    's/ AND r\.epoch = answer\.epoch AND r\.state = found_state\s+AND r\.lease_until = found_lease AND r\.expires_at = found_expiry//'
 
 broken claim-writes-over-another-memcached store claims::memcached::of_many_claims_one_leads $memcached/wire.rs \
     's/"add \{key\}/"set {key}/'
@@ -121,7 +121,7 @@ broken lease-ignored-sqlite store claims::sqlite::a_live_lead_keeps_others_out $
 broken lease-ignored-memory store claims::memory::a_live_lead_keeps_others_out $memory \
     's/if row\.is_live\(\)/if false/'
 
-broken lease-ignored-postgres store claims::postgres::a_live_lead_keeps_others_out $postgres/sql/schema-1.sql \
+broken lease-ignored-postgres store claims::postgres::a_live_lead_keeps_others_out $postgres/sql/schema-2.sql \
     's/r\.state = 1 AND r\.lease_until > clock_timestamp\(\) THEN/false THEN/'
 
 broken lease-ignored-redis store claims::redis::a_live_lead_keeps_others_out $redis/lua/claim.lua \
@@ -148,7 +148,7 @@ broken resend-leads-anew-memory store idempotent::memory::a_claim_sent_again_get
     's/row\.held\.token == claim\.token \{/false {/'
 
 broken resend-leads-anew-postgres store idempotent::postgres::a_claim_sent_again_gets_its_lead \
-    $postgres/sql/schema-1.sql "s/WHEN r\.state = 1 AND r\.token = my_token THEN 'granted'//"
+    $postgres/sql/schema-2.sql "s/WHEN r\.state = 1 AND r\.token = my_token THEN 'granted'//"
 
 broken resend-leads-anew-redis store idempotent::redis::a_claim_sent_again_gets_its_lead $redis/lua/claim.lua \
     's/sub\(held, 9\) == token/false/'
@@ -162,12 +162,12 @@ broken fence-goes-back-sqlite store retention::sqlite::epochs_never_go_back $sql
 broken fence-goes-back-memory store retention::memory::epochs_never_go_back $memory \
     's/self\.last_epoch \+= 1;/self.last_epoch = self.rows.get(&key.id()).map_or(1, |row| row.held.epoch + 1);/'
 
-broken fence-goes-back-postgres store retention::postgres::epochs_never_go_back $postgres/sql/schema-1.sql \
+broken fence-goes-back-postgres store retention::postgres::epochs_never_go_back $postgres/sql/schema-2.sql \
     's/nextval\(\{epochs\}\), 1, false/1, 1, false/; s/epoch = nextval\(\{epochs\}\)/epoch = r.epoch + 1/'
 
 broken fence-drawn-side-by-side-postgres store claims::postgres::leads_that_come_and_go_are_never_two \
-    $postgres/sql/schema-1.sql \
-    's/is_watched boolean;/$& drawn bigint;/; s/PERFORM pg_advisory_xact_lock\(.*?\);/drawn := nextval({epochs}); PERFORM pg_sleep(random() * 0.005);/; s/nextval\(\{epochs\}\), 1, false/drawn, 1, false/'
+    $postgres/sql/schema-2.sql \
+    's/is_watched boolean;/$& drawn bigint;/; s/locked := pg_advisory_xact_lock\(.*?;$/drawn := nextval({epochs}); PERFORM pg_sleep(random() * 0.005);/m; s/nextval\(\{epochs\}\), 1, false/drawn, 1, false/'
 
 broken fence-of-the-record-alone-redis store retention::redis::epochs_never_go_back $redis/lua/fresh.lua \
     's/epoch = now/epoch = 1/; s/if last >= epoch then/if false then/' \
@@ -198,7 +198,7 @@ broken payload-unchecked-memory store fingerprints::memory::another_payload_is_r
     's/let same = row\.fingerprint/let same = true || row.fingerprint/'
 
 broken payload-unchecked-postgres store fingerprints::postgres::another_payload_is_refused_once_completed \
-    $postgres/sql/schema-1.sql 's/r\.state = 2 AND r\.fingerprint IS NOT DISTINCT FROM my_fingerprint/r.state = 2/'
+    $postgres/sql/schema-2.sql 's/r\.state = 2 AND r\.fingerprint IS NOT DISTINCT FROM my_fingerprint/r.state = 2/'
 
 broken payload-unchecked-redis store fingerprints::redis::another_payload_is_refused_once_completed \
     $redis/lua/claim.lua 's/== sub\(first, HEAD \+ length \+ 1\)/$& or true/'

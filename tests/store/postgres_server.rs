@@ -92,6 +92,40 @@ fn a_newer_schema_is_refused() {
     assert!(error.to_string().contains("no version"), "{error}");
 }
 
+/// And whoever has them open goes on meanwhile: by the function that version 1 had.
+#[test]
+fn tables_of_version_1_are_brought_up_to_date() {
+    let schema = Schema::new();
+    schema.run(include_str!("postgres_version_1.sql"));
+    let mut old = schema.connect();
+    let mut claim_as_of_old = |key: &RecordKey| -> (String, Option<i64>) {
+        let text = "SELECT verdict, epoch FROM onceflight_claim(
+            $1, $2, $3, NULL, $4, interval '1 hour', NULL, true, false, NULL)";
+        let (id, token) = (key.id().0, [7_u8; 16]);
+        let row =
+            old.query_one(text, &[&id.as_slice(), &key.scope(), &key.key(), &token.as_slice()]);
+        let row = row.expect("a row");
+        (row.get(0), row.get(1))
+    };
+    let (verdict, first) = claim_as_of_old(&key());
+    assert_eq!(verdict, "granted");
+    let stores = at_once(8, |_| schema.open());
+    let version = "SELECT version FROM onceflight_schema";
+    assert_eq!(schema.connect().query_one(version, &[]).expect("a row").get::<_, i32>(0), 2);
+    let claim = || Claim { fingerprint: None, ..claim() };
+    for store in &stores {
+        in_progress(store.claim(&key(), &claim(), soon()).expect("a claim"));
+    }
+    let other = RecordKey::new("scope", "other").expect("a short scope");
+    let second = led(&claim(), stores[0].claim(&other, &claim(), soon()).expect("a claim"));
+    assert_eq!(claim_as_of_old(&other).0, "in progress");
+    assert!(stores[1].evict(&other, soon()).expect("an answer"));
+    let (verdict, third) = claim_as_of_old(&other);
+    assert_eq!(verdict, "granted");
+    let second = i64::try_from(second.held.epoch).ok();
+    assert!(first < second && second < third, "{first:?} {second:?} {third:?}");
+}
+
 #[test]
 fn a_role_that_may_not_create_can_use_what_is_there() {
     let schema = Schema::new();

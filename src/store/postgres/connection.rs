@@ -97,6 +97,31 @@ impl Connection {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, Failure> {
+        let query =
+            async |client: &Client, prepared: &Statement| client.query(prepared, params).await;
+        self.perform(texts, statement, &query, deadline)
+    }
+
+    /// How many rows one of the statements changed.
+    pub(super) fn execute(
+        &mut self,
+        texts: &Texts,
+        statement: PostgresStatement,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<u64, Failure> {
+        let execute =
+            async |client: &Client, prepared: &Statement| client.execute(prepared, params).await;
+        self.perform(texts, statement, &execute, deadline)
+    }
+
+    fn perform<T>(
+        &mut self,
+        texts: &Texts,
+        statement: PostgresStatement,
+        how: &impl AsyncFn(&Client, &Statement) -> Result<T, tokio_postgres::Error>,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
         let Self { server, client, prepared, line } = self;
         let slot = &mut prepared[statement as usize];
         let prepared = if let Some(prepared) = slot {
@@ -106,8 +131,8 @@ impl Connection {
             slot.insert(line.finish(&server.name, preparing, deadline)?)
         };
         loop {
-            match line.drive(&server.name, client.query(&*prepared, params), deadline) {
-                Ok(rows) => return Ok(rows),
+            match line.drive(&server.name, how(client, prepared), deadline) {
+                Ok(done) => return Ok(done),
                 Err(Fault::Yielded(_)) if Instant::now() < deadline => {}
                 Err(fault) => return Err(fault.into()),
             }

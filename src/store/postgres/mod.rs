@@ -22,8 +22,8 @@
 //!
 //! | from | to | by |
 //! |-|-|-|
-//! | none, or free to be claimed | in progress | `onceflight_claim`, a function in the schema (`sql/schema-1.sql`) |
-//! | in progress | completed | `UPDATE … WHERE id, token, epoch, state = 1 RETURNING pg_notify(…)` if it is watched |
+//! | none, or free to be claimed | in progress | `onceflight_claim`, a function in the schema (`sql/schema-2.sql`) |
+//! | in progress | completed | `UPDATE … WHERE id, token, epoch, state = 1`, with a `pg_notify` if it is watched |
 //! | in progress | released, or none | the same, or a `DELETE` |
 //! | any | none | `forget`, `evict`, `purge` |
 //!
@@ -68,7 +68,7 @@ use self::news::Listener;
 use self::schema::Schema;
 pub use self::statements::PostgresStatement;
 use self::statements::Texts;
-use self::verbs::Params;
+use self::verbs::{Params, Run};
 use super::pool::{Failure, MAX_CONNECTIONS, Pool};
 use super::{
     Claim, Claimed, Held, News, Record, RecordId, RecordKey, RecordState, Release, Response,
@@ -148,8 +148,31 @@ impl PostgresStore {
     }
 
     /// What the verbs run their statements by.
-    fn until(&self, deadline: Instant) -> impl verbs::Run {
-        move |statement, params: &Params<'_>| self.query(statement, params, deadline)
+    fn until(&self, deadline: Instant) -> Until<'_> {
+        Until { store: self, deadline }
+    }
+}
+
+/// A connection of the pool for each statement.
+struct Until<'a> {
+    store: &'a PostgresStore,
+    deadline: Instant,
+}
+
+impl Run for Until<'_> {
+    fn rows(
+        &mut self,
+        statement: PostgresStatement,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        self.store.query(statement, params, self.deadline)
+    }
+
+    fn count(&mut self, statement: PostgresStatement, params: &Params<'_>) -> Result<u64, Error> {
+        let Self { store, deadline } = *self;
+        store.pool.with(deadline, |connection| {
+            connection.execute(&store.texts, statement, params, deadline)
+        })
     }
 }
 

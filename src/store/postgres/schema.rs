@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::store::pool::Failure;
 
 /// What brings each version to the next one, from none on.
-const STEPS: &[&str] = &[include_str!("sql/schema-1.sql")];
+const STEPS: &[&str] = &[include_str!("sql/schema-1.sql"), include_str!("sql/schema-2.sql")];
 
 /// Held while tables are made: an advisory lock is the only one that there is before any table. "onceflig".
 const LOCK: i64 = 0x6f6e_6365_666c_6967;

@@ -11,9 +11,11 @@
 use std::time::Duration;
 
 use postgres::Transaction;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::verbs::{self, Params, Run};
-use super::{PostgresStore, fault};
+use super::{PostgresStatement, PostgresStore, fault};
 use crate::error::Error;
 use crate::store::pool::Failure;
 use crate::store::{Claim, Claimed, Held, RecordKey, Release, Response, Settled};
@@ -70,16 +72,46 @@ impl PostgresStore {
         verbs::release(self.within(tx), key, held, release)
     }
 
-    /// One round trip a statement, with nothing prepared on a connection that isn't ours.
-    fn within<'a>(&'a self, tx: &'a mut Transaction<'_>) -> impl Run + 'a {
-        move |statement, params: &Params<'_>| {
-            self.pool.check_fork()?;
-            let types = statement.types().iter().cloned();
-            let params: Vec<_> = params.iter().copied().zip(types).collect();
-            tx.query_typed(self.texts.of(statement), &params).map_err(|error| {
-                Failure::from(fault::explain(&self.server.name, &error)).into_error()
-            })
-        }
+    fn within<'a, 'b, 'c>(&'a self, tx: &'b mut Transaction<'c>) -> Within<'a, 'b, 'c> {
+        Within { store: self, tx }
+    }
+}
+
+/// One round trip a statement, with nothing prepared on a connection that isn't ours.
+struct Within<'a, 'b, 'c> {
+    store: &'a PostgresStore,
+    tx: &'b mut Transaction<'c>,
+}
+
+type Typed<'a> = [(&'a (dyn ToSql + Sync), Type)];
+
+impl Within<'_, '_, '_> {
+    fn run<T>(
+        &mut self,
+        statement: PostgresStatement,
+        params: &Params<'_>,
+        how: impl FnOnce(&mut Transaction<'_>, &str, &Typed<'_>) -> Result<T, postgres::Error>,
+    ) -> Result<T, Error> {
+        let Self { store, tx } = self;
+        store.pool.check_fork()?;
+        let params: Vec<_> =
+            params.iter().copied().zip(statement.types().iter().cloned()).collect();
+        how(tx, store.texts.of(statement), &params)
+            .map_err(|error| Failure::from(fault::explain(&store.server.name, &error)).into_error())
+    }
+}
+
+impl Run for Within<'_, '_, '_> {
+    fn rows(
+        &mut self,
+        statement: PostgresStatement,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        self.run(statement, params, |tx, text, params| tx.query_typed(text, params))
+    }
+
+    fn count(&mut self, statement: PostgresStatement, params: &Params<'_>) -> Result<u64, Error> {
+        self.run(statement, params, |tx, text, params| tx.execute_typed(text, params))
     }
 }
 

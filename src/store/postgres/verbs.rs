@@ -15,12 +15,16 @@ use crate::error::{Error, ErrorKind};
 use crate::store::{Claim, Claimed, Held, RecordKey, Release, Response, Settled, Token};
 
 /// Runs a statement with its parameters.
-pub(super) trait Run:
-    FnMut(PostgresStatement, &Params<'_>) -> Result<Vec<Row>, Error>
-{
-}
+pub(super) trait Run {
+    fn rows(
+        &mut self,
+        statement: PostgresStatement,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>, Error>;
 
-impl<F: FnMut(PostgresStatement, &Params<'_>) -> Result<Vec<Row>, Error>> Run for F {}
+    /// How many rows it changed.
+    fn count(&mut self, statement: PostgresStatement, params: &Params<'_>) -> Result<u64, Error>;
+}
 
 pub(super) type Params<'a> = [&'a (dyn ToSql + Sync)];
 
@@ -34,7 +38,7 @@ pub(super) fn claim(
 ) -> Result<Claimed, Error> {
     fits("key", key.key())?;
     fits("fingerprint", claim.fingerprint.unwrap_or_default())?;
-    let rows = run(
+    let rows = run.rows(
         ClaimStatement,
         &[
             &key.id().0.as_slice(),
@@ -126,7 +130,7 @@ fn settle(
     let params = [&lead, params].concat();
     let abandoned = Held { token: Token::NOBODY, ..held };
     loop {
-        if !run(statement, &params)?.is_empty() {
+        if run.count(statement, &params)? > 0 {
             return Ok(Settled::Done);
         }
         return Ok(match look(&mut run, key)? {
@@ -140,8 +144,8 @@ fn settle(
     }
 }
 
-fn look(mut run: impl Run, key: &RecordKey) -> Result<Option<(Held, u32, i16)>, Error> {
-    let rows = run(Look, &[&key.id().0.as_slice()])?;
+fn look(run: &mut impl Run, key: &RecordKey) -> Result<Option<(Held, u32, i16)>, Error> {
+    let rows = run.rows(Look, &[&key.id().0.as_slice()])?;
     rows.first().map(|row| answers::looked(key.id(), row)).transpose()
 }
 

@@ -13,4 +13,4 @@
 SELECT verdict, epoch, attempt, taken_over, checkpoint, lease_left, status, body, scope, key
 FROM {schema}.onceflight_claim(
     $1::bytea, $2::bytea, $3::bytea, $4::bytea, $5::bytea,
-    $6::bigint * interval '1 us', $7::bigint * interval '1 us', $8::boolean, $9::boolean, $10::bigint)
+    $6::bigint, $7::bigint, $8::boolean, $9::boolean, $10::bigint)
