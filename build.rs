@@ -27,6 +27,7 @@ fn capi() {
         .with_src(format!("{root}/src/ffi/response.rs"))
         .with_src(format!("{root}/src/ffi/request.rs"))
         .with_src(format!("{root}/src/ffi/table.rs"))
+        .with_src(format!("{root}/src/ffi/turn.rs"))
         .with_src(format!("{root}/src/ffi/stats.rs"))
         .with_src(format!("{root}/src/ffi/queue.rs"))
         .with_src(format!("{root}/src/ffi/key.rs"))

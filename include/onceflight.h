@@ -150,6 +150,12 @@
 // May lead where an earlier attempt's outcome is unknown.
 #define ONCEFLIGHT_RECOVER 2
 
+// For callers that take a lock of their own as they return, like the threads of an interpreter with one
+// big lock: a crowd that waited for one flight in memory returns one by one, the next when a caller
+// says onceflight_turn_done. All at once they would line up at that lock. A turn of more than 2 ms isn't
+// waited for. A lead, a replay and a small crowd return at once.
+#define ONCEFLIGHT_IN_TURN 4
+
 // Options of a table to be made. Not thread-safe; free it once the table is made.
 typedef struct onceflight_options onceflight_options;
 
@@ -201,7 +207,7 @@ typedef struct onceflight_request {
     uint64_t lease_ms;
     // How long the response is kept, should this request lead; ONCEFLIGHT_DEFAULT: the table's.
     uint64_t ttl_ms;
-    // ONCEFLIGHT_SAME_THREAD | ONCEFLIGHT_RECOVER.
+    // ONCEFLIGHT_SAME_THREAD | ONCEFLIGHT_RECOVER | ONCEFLIGHT_IN_TURN.
     uint32_t flags;
 } onceflight_request;
 
@@ -494,6 +500,10 @@ int32_t onceflight_lead_details(const struct onceflight_table *table,
 // begin starts afresh (over a store a flight is left as it is). ONCEFLIGHT_OK too if there was
 // nothing.
 int32_t onceflight_forget(const struct onceflight_table *table, const uint8_t *key, size_t key_len);
+
+// This thread is back from a begin with ONCEFLIGHT_IN_TURN: the next may return. To be called after each,
+// whatever its outcome; once more does nothing.
+void onceflight_turn_done(void);
 
 // Counters since the table was made, and how it stands now. Over a store they are this process's, and
 // completed, completed_bytes and evictions are 0: records are the store's.

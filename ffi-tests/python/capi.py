@@ -100,6 +100,7 @@ SIGNATURES = {
     "table_stats": (c_int32, [c_void_p, POINTER(Stats)]),
     "begin": (c_int32, [c_void_p, *DATA, c_uint64, *LEAD_OUT]),
     "begin_request": (c_int32, [c_void_p, POINTER(Request), *LEAD_OUT]),
+    "turn_done": (None, []),
     "complete": (c_int32, [*TABLE_LEAD, c_int32, *DATA]),
     "complete_for": (c_int32, [*TABLE_LEAD, c_int32, *DATA, c_uint64]),
     "cancel": (c_int32, TABLE_LEAD),

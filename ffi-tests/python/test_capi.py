@@ -270,6 +270,22 @@ class Endings(unittest.TestCase):
             self.assertEqual(again.code, LEAD)
             self.assertEqual(complete(t, again.lead), OK)
 
+    def test_a_crowd_in_turn(self):
+        flag = header_macros()["IN_TURN"]
+
+        def follow(t, turn_done):
+            outcome = begin_request(t, b"k", flags=flag)
+            turn_done()
+            return outcome.code, outcome.data
+
+        for turn_done in (lambda: api.turn_done(), lambda: None):  # who forgets it keeps nobody
+            with a_table() as t:
+                lead = begin_request(t, b"k", flags=flag).lead
+                followers = [Thread(follow, t, turn_done) for _ in range(64)]
+                until_waiting(t, 64)
+                self.assertEqual(complete(t, lead, b"shared"), OK)
+                self.assertEqual({thread.result() for thread in followers}, {(SHARED, b"shared")})
+
     def test_same_thread_reentry_would_deadlock(self):
         flag = header_macros()["SAME_THREAD"]
         with a_table() as t:

@@ -5,9 +5,11 @@ import os
 import threading
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from support import Thread, onceflight, until, until_waiting
-from onceflight import BYPASS, Lead, Response, Table, _edges
+from onceflight import BYPASS, Lead, Response, Table, _edges, _native
+from onceflight import table as table_module
 
 
 class Begins(unittest.TestCase):
@@ -205,6 +207,28 @@ class Threads(unittest.TestCase):
                 pass
             lead.complete(b"")
             self.assertEqual(follower.result().data, b"")
+
+    def test_a_crowd_takes_turns(self):
+        """Each thread that has waited tells the library that it has the GIL, whereupon the next is woken."""
+        said, done, begin = [], table_module.raw_turn_done, table_module.lib.begin_request
+
+        def asked(pointer, request, *outs):
+            self.assertTrue(request._obj.flags & _native.IN_TURN)
+            return begin(pointer, request, *outs)
+
+        def tell():
+            said.append(threading.get_ident())
+            done()
+
+        lib = mock.patch.object(table_module.lib, "begin_request", asked)
+        turn_done = mock.patch.object(table_module, "raw_turn_done", tell)
+        with lib, turn_done, Table() as table:
+            lead = table.begin("k")
+            crowd = [Thread(table.begin, "k") for _ in range(64)]
+            until_waiting(table, 64)
+            lead.complete(b"shared")
+            self.assertEqual({thread.result().data for thread in crowd}, {b"shared"})
+            self.assertEqual(set(said), {thread.ident for thread in crowd})
 
     def test_leads_may_be_settled_by_another_thread(self):
         with Table() as table:

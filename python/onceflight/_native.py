@@ -26,7 +26,7 @@ from .errors import OnceflightError, error_for
 
 LEAD, SHARED, REPLAYED, PENDING, BYPASS = 1, 2, 3, 4, 5
 E_TIMEOUT, E_STALE, E_BUFFER = -4, -5, -15
-SAME_THREAD, RECOVER = 1, 2
+SAME_THREAD, RECOVER, IN_TURN = 1, 2, 4
 FOREVER = 2**64 - 1
 DEFAULT = 2**64 - 2
 
@@ -231,10 +231,9 @@ def raw(name: str, library: ctypes.CDLL) -> Any:
 
 LONGEST = 2**31 - 1
 raw_begin = raw("begin", ctypes.PyDLL(_path))
+raw_turn_done = raw("turn_done", ctypes.PyDLL(_path))
 raw_complete = raw("complete", ctypes.PyDLL(_path))
-# Gives up the GIL. Of many followers the first ones run on while the last are still being woken; to a
-# leader that kept the GIL meanwhile they would all line up at once.
-raw_complete_crowd = raw("complete", ctypes.CDLL(_path))
+raw_complete_and_wait = raw("complete", ctypes.CDLL(_path))  # over a store
 
 version_number: int = lib.version_number()
 if (version_number // 1_000_000, version_number // 1_000 % 1_000) != VERSION:

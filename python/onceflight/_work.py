@@ -6,7 +6,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from . import _edges
-from ._native import E_STALE, failure, quick, raw_complete, raw_complete_crowd
+from ._native import E_STALE, failure, quick
 from ._objects import Outcome
 from .errors import OnceflightError
 from .outcome import NOTHING, STARTED, Grant
@@ -49,8 +49,7 @@ def done(table: Table, grant: Grant, key: bytes, number: int, ttl_ms: int, value
     outcome = Outcome(number, value, None)
     note = objects.publish(outcome)
     try:
-        settle = raw_complete_crowd if table._crowd else raw_complete
-        code = settle(grant.core.at, grant.lead, 0, note, NOTE)
+        code = table._complete(grant.core.at, grant.lead, 0, note, NOTE)
         if code:
             raise _refused(code, grant, value)
         grant.state = NOTHING

@@ -22,8 +22,6 @@ from ._native import (
     check,
     failure,
     quick,
-    raw_complete,
-    raw_complete_crowd,
 )
 
 if TYPE_CHECKING:
@@ -201,8 +199,7 @@ class Lead:
             and type(status) is int
             and (length := len(data)) <= LONGEST
         ):
-            settle = raw_complete_crowd if self._table._crowd else raw_complete
-            code: int = settle(grant.core.at, grant.lead, status, data, length)
+            code: int = self._table._complete(grant.core.at, grant.lead, status, data, length)
             if code or grant.place is not None:
                 self._settled(code)
             else:  # what _settled does, in a tenth of the time

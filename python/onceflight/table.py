@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from ctypes import byref
 from types import TracebackType
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Set, Type, TypeVar, cast
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Type, TypeVar, cast
 
 from . import _edges, _native
 from ._native import (
@@ -28,6 +28,9 @@ from ._native import (
     lib,
     quick,
     raw_begin,
+    raw_complete,
+    raw_complete_and_wait,
+    raw_turn_done,
     to_key,
     to_ms,
 )
@@ -48,7 +51,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLICE_MS = 50  # the longest a Ctrl-C waits for the main thread to come back from C
-CROWD = 32  # from so many waiting threads on, a leader lets them run while it wakes them
 MAX_COMPLETED = 1 << 20  # the library's own default
 
 
@@ -124,12 +126,9 @@ class Table:
         }
         self._ttl_ms = settings["completed_ttl_ms"] or 0
         self._objects = Objects(MAX_COMPLETED if max_completed is None else max_completed)
-        self._blocked: Set[int] = set()  # threads
         self._durable = not in_memory(url)
+        self._complete = raw_complete_and_wait if self._durable else raw_complete
         self._serializer = serializer
-        # A settle gives up the GIL: for a store, or since they are many (a moment old at times, and
-        # only about speed).
-        self._crowd = self._durable
         self._probes = 0
         self._probes_lock = threading.RLock()
         self._pumps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pump] = weakref.WeakKeyDictionary()
@@ -352,18 +351,18 @@ class Table:
             self._probes += 1
 
     def _block(self, request: _native.Request, grant: Grant) -> int:
-        pointer = self._core.pointer
-        if threading.current_thread() is not threading.main_thread():
-            me = threading.get_ident()
-            try:
-                self._blocked.add(me)
-                self._crowd = self._durable or len(self._blocked) >= CROWD
-                code: int = lib.begin_request(pointer, byref(request), grant.lead_out, grant.response_out)
-                return code
-            finally:
-                self._blocked.discard(me)
-                self._crowd = self._durable or len(self._blocked) >= CROWD
-        return self._in_slices(request, grant)
+        """Waits in C. Of a crowd, woken all at once, each would fight the others for the GIL; so the library
+        wakes the next one when the last one says that it has it."""
+        if threading.get_ident() == threading.main_thread().ident:
+            return self._in_slices(request, grant)
+        request.flags |= _native.IN_TURN
+        try:
+            code: int = lib.begin_request(
+                self._core.pointer, byref(request), grant.lead_out, grant.response_out
+            )
+            return code
+        finally:
+            raw_turn_done()
 
     def _in_slices(self, request: _native.Request, grant: Grant) -> int:
         """Only the main thread hears of Ctrl-C, and only between two calls into C: it waits in

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::code::{Failure, ONCEFLIGHT_E_TOO_LARGE};
 use super::options::{Lengths, onceflight_options};
 use super::request::Parsed;
+use super::turn;
 use crate::Stats;
 use crate::clock::{self, NEVER};
 use crate::error::Error;
@@ -100,7 +101,8 @@ impl Memory {
             Step::Replay(response) => Next::Have(Arrived::Replayed(response)),
             Step::Follow(room, seat) => {
                 let inner = Arc::clone(&self.inner);
-                Next::Wait(Waiter::new(inner, given.hash, &ask, waker, (room, seat)))
+                let waiter = Waiter::new(inner, given.hash, &ask, waker, (room, seat));
+                Next::Wait(waiter.in_turn(parsed.in_turn))
             }
         })
     }
@@ -403,7 +405,11 @@ impl Next {
     pub fn wait(self, timeout: Duration) -> Result<Arrived<Response>, Error> {
         match self {
             Self::Have(arrived) => Ok(arrived),
-            Self::Wait(mut waiter) => waiter.wait(clock::after(clock::span(timeout)), true),
+            Self::Wait(mut waiter) => {
+                let arrived = waiter.wait(clock::after(clock::span(timeout)), true);
+                turn::begin(waiter.turn());
+                arrived
+            }
             #[cfg(feature = "store")]
             Self::Attempt(attempt) => attempt.run().map(arrived),
         }

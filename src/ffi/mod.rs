@@ -25,6 +25,7 @@ mod sessions;
 mod sql;
 mod stats;
 mod table;
+mod turn;
 
 pub use code::*;
 pub use key::*;
@@ -37,6 +38,7 @@ pub use sessions::*;
 pub use sql::*;
 pub use stats::*;
 pub use table::*;
+pub use turn::*;
 
 #[cfg(test)]
 mod tests {

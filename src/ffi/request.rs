@@ -11,6 +11,11 @@ use crate::clock::FOREVER;
 pub const ONCEFLIGHT_SAME_THREAD: u32 = 1;
 /// May lead where an earlier attempt's outcome is unknown.
 pub const ONCEFLIGHT_RECOVER: u32 = 2;
+/// For callers that take a lock of their own as they return, like the threads of an interpreter with one
+/// big lock: a crowd that waited for one flight in memory returns one by one, the next when a caller
+/// says onceflight_turn_done. All at once they would line up at that lock. A turn of more than 2 ms isn't
+/// waited for. A lead, a replay and a small crowd return at once.
+pub const ONCEFLIGHT_IN_TURN: u32 = 4;
 
 /// One request to begin; start from ONCEFLIGHT_REQUEST_INIT. Read during the call only.
 #[repr(C)]
@@ -32,7 +37,7 @@ pub struct onceflight_request {
     pub lease_ms: u64,
     /// How long the response is kept, should this request lead; ONCEFLIGHT_DEFAULT: the table's.
     pub ttl_ms: u64,
-    /// ONCEFLIGHT_SAME_THREAD | ONCEFLIGHT_RECOVER.
+    /// ONCEFLIGHT_SAME_THREAD | ONCEFLIGHT_RECOVER | ONCEFLIGHT_IN_TURN.
     pub flags: u32,
 }
 
@@ -141,6 +146,7 @@ pub(super) struct Parsed<'a> {
     pub ttl: Option<Duration>,
     pub same_thread: bool,
     pub recover: bool,
+    pub in_turn: bool,
 }
 
 /// The caller's bytes, if they are no more than a key may have. Their number is looked at first: one
@@ -185,10 +191,11 @@ pub(super) unsafe fn parse<'a>(
     request: *const onceflight_request,
     lengths: &Lengths,
 ) -> Result<Parsed<'a>, Failure> {
+    const KNOWN: u32 = ONCEFLIGHT_SAME_THREAD | ONCEFLIGHT_RECOVER | ONCEFLIGHT_IN_TURN;
     let init = plain(std::ptr::null(), 0, ONCEFLIGHT_FOREVER);
     // SAFETY: the caller's promise.
     let request = unsafe { read(request, init, "request") }?;
-    if request.flags & !(ONCEFLIGHT_SAME_THREAD | ONCEFLIGHT_RECOVER) != 0 {
+    if request.flags & !KNOWN != 0 {
         return Err(Failure::invalid(format!("flags {:#x} are unknown", request.flags)));
     }
     if request.lease_ms == 0 {
@@ -213,6 +220,7 @@ pub(super) unsafe fn parse<'a>(
         ttl: own(request.ttl_ms),
         same_thread: request.flags & ONCEFLIGHT_SAME_THREAD != 0,
         recover: request.flags & ONCEFLIGHT_RECOVER != 0,
+        in_turn: request.flags & ONCEFLIGHT_IN_TURN != 0,
     })
 }
 

@@ -14,7 +14,7 @@ use super::flight::Terms;
 use super::form::{Form, Probe};
 use super::index::Spot;
 use super::lead::Lead;
-use super::seat::{Room, Seat, Told, Verdict, Waker};
+use super::seat::{Room, Seat, Told, Turn, Verdict, Waker};
 use super::typed::{Held, Typed};
 use super::{Begin, DedupTable, Key, Value};
 use crate::clock::{self, Moment, NEVER};
@@ -40,6 +40,7 @@ pub(crate) struct Waiter<F: Form> {
     seat: Arc<Seat>,
     alarm: Option<AlarmKey>,
     done: bool,
+    in_turn: bool,
 }
 
 /// What a wait ends with.
@@ -59,9 +60,19 @@ impl<F: Form> Waiter<F> {
         (room, seat): (Arc<Room<F>>, Arc<Seat>),
     ) -> Self {
         let Ask { terms, follow, deadline, .. } = *ask;
-        let (alarm, done) = (None, false);
-        let mut waiter =
-            Self { inner, hash, terms, follow, deadline, waker, room, seat, alarm, done };
+        let mut waiter = Self {
+            inner,
+            hash,
+            terms,
+            follow,
+            deadline,
+            waker,
+            room,
+            seat,
+            alarm: None,
+            done: false,
+            in_turn: false,
+        };
         waiter.watch_deadline();
         waiter
     }
@@ -72,6 +83,18 @@ impl<F: Form> Waiter<F> {
 
     pub fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// Asks to be woken one by one with others who ask: see `seat`.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub fn in_turn(mut self, in_turn: bool) -> Self {
+        self.in_turn = in_turn;
+        self
+    }
+
+    /// Whether others who asked for it sleep until this one, whose wait is over, is back.
+    pub fn turn(&self) -> Option<Turn> {
+        self.in_turn.then(|| self.seat.turn())?
     }
 
     fn line(&self) -> u32 {
@@ -130,7 +153,7 @@ impl<F: Form> Waiter<F> {
             }
             if !late && let Some(_edge) = deadlock::enter(&self.room.leader, deadline == NEVER) {
                 if !self.soon() {
-                    self.seat.wait(deadline);
+                    self.seat.wait(deadline, self.in_turn);
                 }
                 continue;
             }
@@ -187,6 +210,8 @@ impl<F: Form> Waiter<F> {
             Step::Lead(granted) => Ok(Some(Arrived::Lead(granted))),
             Step::Replay(response) => Ok(Some(Arrived::Replayed(response))),
             Step::Follow(room, seat) => {
+                // It isn't back for long: who comes after it doesn't wait for that.
+                drop(self.turn());
                 self.room = room;
                 self.seat = seat;
                 if let Some(alarm) = self.alarm.take() {

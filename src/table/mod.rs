@@ -72,7 +72,9 @@ pub(crate) mod internal {
     pub(crate) use super::engine::{Ask, Follow, Granted, Inner, Step};
     pub(crate) use super::flight::Terms;
     pub(crate) use super::follower::{Arrived, Waiter};
-    pub(crate) use super::seat::Waker;
+    #[cfg(all(test, feature = "capi"))]
+    pub(crate) use super::seat::tests::crowd;
+    pub(crate) use super::seat::{Turn, Waker};
     pub(crate) use super::settle::LeadRef;
     pub(crate) use super::typed::{Asked, Typed, Work};
 }

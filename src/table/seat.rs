@@ -8,6 +8,11 @@
 //! rule, which is the first in line, as a rule. Whoever is woken and wasn't called wakes all others
 //! once, so the one that was is never missed.
 //!
+//! Threads that take a lock as they return, an interpreter's, are better woken one by one: together
+//! they would line up at that lock, and each hand it over across cores. Who asks for it is woken *in
+//! turn*: by the one before, whose [`Turn`] ends when it has that lock. The first stays until the last
+//! is awake, and if a turn takes long it wakes all the rest: nobody depends on another's return.
+//!
 //! Lock order: gate → seat. Both are leaves to everything else: never locked under a line.
 
 use std::sync::Arc;
@@ -17,9 +22,10 @@ use once_cell::sync::OnceCell;
 
 use super::flight::LeadId;
 use super::form::Form;
-use crate::clock::{self, Moment};
+use crate::clock::{self, Moment, Span};
 use crate::error::ErrorKind;
-use crate::sync::{Condvar, Mutex};
+use crate::fork;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How a flight ended, for its followers.
 pub(crate) enum Verdict<F: Form> {
@@ -51,33 +57,67 @@ impl<F: Form> Room<F> {
     }
 }
 
+/// Fewer are woken together, however they ask: a chain is slower than a few at once.
+const CROWD: usize = 16;
+
+/// The longest turn, in nanoseconds, that others sleep through. A usual one takes a fiftieth of it.
+const PATIENCE: Span = 2_000_000;
+
 /// What the threads that wait for one flight sleep at.
-#[derive(Default)]
 pub(crate) struct Gate {
     state: Mutex<Calls>,
     bell: Condvar,
+    /// Rung for the usher, when the last is awake.
+    emptied: Condvar,
+    patience: Span,
 }
 
 #[derive(Default)]
 struct Calls {
-    /// The outcome is in the room.
-    open: bool,
+    door: Door,
     sleepers: usize,
+    /// How many of the sleepers asked to be woken in turn.
+    in_turn: usize,
     /// Sleepers that were called and haven't heard it yet.
     called: usize,
     /// All were woken since the last call, for another than the one called had heard it.
     cried: bool,
 }
 
+/// | door | |
+/// |-|-|
+/// | `Shut` | there is no outcome yet |
+/// | `Open` | the outcome is in the room; all were woken |
+/// | `Ajar` | the same; one was woken, to be the usher |
+/// | `Ushered` | the same; each is woken at the end of another's turn, or by the usher |
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Door {
+    #[default]
+    Shut,
+    Open,
+    Ajar,
+    Ushered,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let (state, bell, emptied) = Default::default();
+        Self { state, bell, emptied, patience: PATIENCE }
+    }
+}
+
 impl Gate {
-    /// The outcome is there: wakes everybody.
+    /// The outcome is there: wakes everybody, or sees to it.
     pub(super) fn open(&self) {
-        let sleepers = {
+        let (door, sleepers) = {
             let mut calls = self.state.lock();
-            calls.open = true;
-            calls.sleepers
+            let in_turn = calls.sleepers >= CROWD && calls.in_turn == calls.sleepers;
+            calls.door = if in_turn { Door::Ajar } else { Door::Open };
+            (calls.door, calls.sleepers)
         };
-        if sleepers > 0 {
+        if door == Door::Ajar {
+            self.bell.notify_one();
+        } else if sleepers > 0 {
             self.bell.notify_all();
         }
     }
@@ -95,21 +135,66 @@ impl Gate {
         self.bell.notify_one();
     }
 
-    fn wait(&self, seat: &Seat, deadline: Moment) {
+    fn wait(&self, seat: &Seat, deadline: Moment, in_turn: bool) {
         let mut calls = self.state.lock();
-        while !calls.open && seat.told() == Told::Wait && !clock::passed(deadline) {
+        while calls.door == Door::Shut && seat.told() == Told::Wait && !clock::passed(deadline) {
             calls.sleepers += 1;
+            calls.in_turn += usize::from(in_turn);
             seat.asleep.store(true, Ordering::Relaxed);
             calls = self.bell.wait(calls, deadline);
             seat.asleep.store(false, Ordering::Relaxed);
             calls.sleepers -= 1;
+            calls.in_turn -= usize::from(in_turn);
             if seat.called.swap(false, Ordering::Relaxed) {
                 calls.called -= 1;
-            } else if calls.called > 0 && !calls.open && !calls.cried {
+            } else if calls.called > 0 && calls.door == Door::Shut && !calls.cried {
                 // This thread may have been woken in another's stead.
                 calls.cried = true;
                 self.bell.notify_all();
             }
+        }
+        match calls.door {
+            Door::Ajar if calls.sleepers > 0 => self.usher(calls),
+            Door::Ushered if calls.sleepers == 0 => self.emptied.notify_one(),
+            _ => {}
+        }
+    }
+
+    /// Stays until all others are awake; wakes the rest at once, if nobody was for a while.
+    fn usher(&self, mut calls: MutexGuard<'_, Calls>) {
+        calls.door = Door::Ushered;
+        self.bell.notify_one();
+        let mut before = usize::MAX;
+        while calls.sleepers > 0 {
+            if calls.sleepers == before {
+                calls.door = Door::Open;
+                self.bell.notify_all();
+                return;
+            }
+            before = calls.sleepers;
+            calls = self.emptied.wait(calls, clock::after(self.patience));
+        }
+    }
+
+    /// Whether others sleep until the caller's turn is over.
+    fn turn(self: &Arc<Self>) -> Option<Turn> {
+        let calls = self.state.lock();
+        (calls.door == Door::Ushered && calls.sleepers > 0)
+            .then(|| Turn { gate: Arc::clone(self), born: fork::generation() })
+    }
+}
+
+/// Of those who are woken one by one, the one that is awake. Dropped, it wakes the next.
+pub(crate) struct Turn {
+    gate: Arc<Gate>,
+    /// The child of a fork has none of the sleepers, and its copy of the lock may be held for ever.
+    born: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.born == fork::generation() && self.gate.state.lock().sleepers > 0 {
+            self.gate.bell.notify_one();
         }
     }
 }
@@ -194,8 +279,13 @@ impl Seat {
     }
 
     /// Waits until told something, or the outcome is there, or until `deadline`.
-    pub(super) fn wait(&self, deadline: Moment) {
-        self.gate.wait(self, deadline);
+    pub(super) fn wait(&self, deadline: Moment, in_turn: bool) {
+        self.gate.wait(self, deadline, in_turn);
+    }
+
+    /// What a follower that asked for it has once its wait is over, if others come after it.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.gate.turn()
     }
 
     /// An offer was revoked before it was accepted: back to waiting, unless told something since.
@@ -215,6 +305,77 @@ impl Seat {
         };
         if told != Told::Wait {
             waker.wake();
+        }
+    }
+}
+
+#[cfg(all(test, not(onceflight_shuttle)))]
+pub(crate) mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread::yield_now;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::{ENDLESS, NEVER};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Some threads that sleep at a gate, of which so many ask for turns. Whoever comes out sends its own.
+    fn asleep(patience: Span, threads: usize, ask: usize) -> (Arc<Gate>, Receiver<Option<Turn>>) {
+        let gate = Arc::new(Gate { patience, ..Gate::default() });
+        let (sender, out) = channel();
+        for ticket in 0..threads {
+            let seat = Seat::new(ticket as u64, true, None, Arc::clone(&gate));
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                seat.wait(NEVER, ticket < ask);
+                sender.send(seat.turn()).unwrap();
+            });
+        }
+        while gate.state.lock().sleepers < threads {
+            yield_now();
+        }
+        (gate, out)
+    }
+
+    /// A crowd on its way out, each for ever in its turn.
+    #[cfg(feature = "capi")]
+    pub(crate) fn crowd() -> Receiver<Option<Turn>> {
+        let (gate, out) = asleep(ENDLESS, CROWD, CROWD);
+        gate.open();
+        out
+    }
+
+    #[test]
+    fn a_crowd_comes_out_in_turn() {
+        const OTHERS: usize = CROWD - 1; // than the usher
+        let (gate, out) = asleep(ENDLESS, CROWD, CROWD);
+        gate.open();
+        for still_asleep in (0..OTHERS).rev() {
+            let turn = out.recv_timeout(LONG).unwrap();
+            assert_eq!(gate.state.lock().sleepers, still_asleep, "one at a time");
+            assert_eq!(turn.is_some(), still_asleep > 0);
+        }
+        assert!(out.recv_timeout(LONG).unwrap().is_none(), "the usher is the last");
+    }
+
+    #[test]
+    fn a_turn_that_never_ends_keeps_nobody() {
+        let (gate, out) = asleep(1, CROWD, CROWD);
+        gate.open();
+        let turns: Vec<_> = (0..CROWD).map(|_| out.recv_timeout(LONG).unwrap()).collect();
+        assert!(out.try_recv().is_err());
+        drop(turns);
+    }
+
+    #[test]
+    fn who_asks_for_no_turn_waits_for_none() {
+        for (threads, ask) in [(CROWD, CROWD - 1), (CROWD - 1, CROWD - 1)] {
+            let (gate, out) = asleep(ENDLESS, threads, ask);
+            gate.open();
+            for _ in 0..threads {
+                assert!(out.recv_timeout(LONG).unwrap().is_none());
+            }
         }
     }
 }
