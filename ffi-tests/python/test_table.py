@@ -283,6 +283,39 @@ class SameThread(unittest.TestCase):
             Thread(table.begin("k", same_thread=True).cancel).result()
             self.assertEqual(_edges._leaders, {})
 
+    def test_who_was_told_but_is_not_back_yet_closes_no_ring(self):
+        ours, theirs = (0, b"ours"), (0, b"theirs")
+        for comes_back in (True, False):
+            me, told, gone = threading.get_ident(), threading.Event(), threading.Event()
+
+            def other():
+                they = threading.get_ident()
+                _edges.lead(theirs, 1, they)
+                with _edges.waiting(ours, True):
+                    told.set()  # and now it is slow to take the GIL
+                    if comes_back:
+                        until(lambda: me in _edges._waits, "the ring is seen")
+                    else:
+                        gone.wait()
+                _edges.settle(they, 1)
+
+            _edges.lead(ours, 2, me)
+            follower = Thread(other)
+            told.wait()
+            _edges.settle(me, 2)
+            _edges.lead(ours, 3, me)
+            if comes_back:
+                with _edges.waiting(theirs, True):
+                    pass
+            else:  # another such ring, and of this one nobody was told
+                with mock.patch.object(_edges, "DOUBT", 0.01):
+                    with self.assertRaises(onceflight.WouldDeadlock), _edges.waiting(theirs, True):
+                        pass
+            gone.set()
+            follower.result()
+            _edges.settle(me, 3)
+            self.assertEqual((_edges._leaders, _edges._waits), ({}, {}))
+
 
 class Hashes(unittest.TestCase):
     def test_fingerprint(self):

@@ -9,6 +9,10 @@ in a dict of its own, a thread that leads nothing waits without a look, and the 
 as waiting before they look, under one lock: of the threads that close a ring, the last one sees it.
 A wait with a deadline ends, and is no edge; only waiting for oneself is refused even so, since
 nothing could come of it.
+
+A thread that has its response stands here until it has the GIL too. Meanwhile another may lead that
+key anew; so a new lead makes those who wait for its key *doubtful*. A ring through one of them is
+refused only if it is still there after a while.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from enum import Enum
 from threading import get_ident
 from typing import Dict, Iterator, Optional, Set, Tuple
 
@@ -25,9 +30,25 @@ from .errors import WouldDeadlock, error_for
 Place = Tuple[int, bytes]  # a table's address and a key
 Held = Dict[int, Place]  # by lead
 
+DOUBT = 1.0  # seconds; a thread that was told is gone long before
+
 _leaders: Dict[int, Held] = {}  # by the thread that will settle them; no thread without a lead
-_waits: Dict[int, Place] = {}  # of threads that lead
-_lock = threading.RLock()  # reentrant: a finalizer that runs inside may come back here
+_waits: Dict[int, Wait] = {}  # of threads that lead
+_gone = threading.Condition()  # a wait is; its lock is reentrant: a finalizer that runs inside may come back here
+
+
+class Wait:
+    __slots__ = ("place", "doubtful")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.doubtful = False
+
+
+class Ring(Enum):
+    NONE = 0
+    DOUBTFUL = 1
+    CERTAIN = 2
 
 
 def lead(place: Place, number: int, thread: int) -> None:
@@ -36,6 +57,10 @@ def lead(place: Place, number: int, thread: int) -> None:
     if held is None:
         held = _leaders[thread] = {}
     held[number] = place
+    if _waits:
+        with _gone:
+            for wait in _waits.values():
+                wait.doubtful |= wait.place == place
 
 
 def leads(thread: int) -> bool:
@@ -61,31 +86,46 @@ def waiting(place: Place, endless: bool) -> Iterator[None]:
         yield
         return
     if _leader(place) == me:
-        raise error_for(WouldDeadlock.code, _native.describe(WouldDeadlock.code))
+        raise _would_deadlock()
     if not endless:
         yield
         return
-    with _lock:
+    with _gone:
         before = _waits.get(me)  # a signal handler may run a wait inside a wait
-        _waits[me] = place
-        if _closes_ring(me, place):
-            _restore(me, before)
-            raise error_for(WouldDeadlock.code, _native.describe(WouldDeadlock.code))
+        _waits[me] = Wait(place)
     try:
+        with _gone:
+            _gone.wait_for(lambda: _ring(me, place) is not Ring.DOUBTFUL, DOUBT)
+            if _ring(me, place) is not Ring.NONE:
+                raise _would_deadlock()
         yield
     finally:
-        with _lock:
-            _restore(me, before)
+        with _gone:
+            if before is None:
+                _waits.pop(me, None)
+            else:
+                _waits[me] = before
+            _gone.notify_all()
 
 
-def _closes_ring(me: int, place: Place) -> bool:
+def _would_deadlock() -> WouldDeadlock:
+    return WouldDeadlock(_native.describe(WouldDeadlock.code))
+
+
+def _ring(me: int, place: Place) -> Ring:
+    """What waiting for that place would close."""
     seen: Set[int] = set()
+    ring = Ring.CERTAIN
     leader = _leader(place)
     while leader is not None and leader != me and leader not in seen:
         seen.add(leader)
-        onward = _waits.get(leader)  # one that doesn't wait will come to its end
-        leader = _leader(onward) if onward is not None else None
-    return leader == me
+        onward = _waits.get(leader)
+        if onward is None:  # one that doesn't wait will come to its end
+            return Ring.NONE
+        if onward.doubtful:
+            ring = Ring.DOUBTFUL
+        leader = _leader(onward.place)
+    return ring if leader == me else Ring.NONE
 
 
 def _leader(place: Place) -> Optional[int]:
@@ -99,16 +139,9 @@ def _leader(place: Place) -> Optional[int]:
     return leader
 
 
-def _restore(me: int, before: Optional[Place]) -> None:
-    if before is None:
-        _waits.pop(me, None)
-    else:
-        _waits[me] = before
-
-
 def _after_fork() -> None:
-    global _lock
-    _lock = threading.RLock()  # another thread may have held it
+    global _gone
+    _gone = threading.Condition()  # another thread may have held its lock
     _leaders.clear()
     _waits.clear()
 

@@ -99,9 +99,8 @@ impl Memory {
         Ok(match self.inner.begin(&given, &ask, waker.as_ref())? {
             Step::Lead(granted) => Next::Have(Arrived::Lead(granted)),
             Step::Replay(response) => Next::Have(Arrived::Replayed(response)),
-            Step::Follow(room, seat) => {
-                let inner = Arc::clone(&self.inner);
-                let waiter = Waiter::new(inner, given.hash, &ask, waker, (room, seat));
+            Step::Follow(joined) => {
+                let waiter = Waiter::new(joined, given.hash, &ask, waker);
                 Next::Wait(waiter.in_turn(parsed.in_turn))
             }
         })

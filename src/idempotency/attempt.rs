@@ -176,10 +176,8 @@ impl Attempt {
         let asked = Asked::<Box<[u8]>, [u8]>::of(&self.flight, self.hash);
         match self.shared.flights.begin(&asked, &ask, self.waker.as_ref()) {
             Ok(Step::Lead(granted)) => self.take_turn(granted),
-            Ok(Step::Follow(room, seat)) => {
-                let flights = Arc::clone(&self.shared.flights);
-                let waiter =
-                    Waiter::new(flights, self.hash, &ask, self.waker.clone(), (room, seat));
+            Ok(Step::Follow(joined)) => {
+                let waiter = Waiter::new(joined, self.hash, &ask, self.waker.clone());
                 (State::Following(Box::new(waiter)), Next::Go)
             }
             Ok(Step::Replay(_)) => unreachable!("flights here are never kept"),

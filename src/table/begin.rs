@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::deadlock;
-use super::engine::{After, Ask, Follow, Granted, Inner, Step, find_flight};
+use super::engine::{After, Ask, Follow, Granted, Inner, Joined, Step, find_flight};
 use super::flight::{Cause, Flight, Followers, LeadId, Seated, Terms};
 use super::form::{Form, Probe, Response};
 use super::index::Spot;
@@ -287,8 +287,9 @@ impl<F: Form> Inner<F> {
         let seated = Seated { seat: Arc::clone(&seat), terms: ask.terms, deadline: ask.deadline };
         followers.line.insert(ticket, seated);
         self.watch_lease(hash, flight);
+        let inner = self.me.upgrade().expect("its caller holds it");
         here.tally.joined.up();
-        Ok(Step::Follow(room, seat))
+        Ok(Step::Follow(Joined { inner, room, seat }))
     }
 
     /// A follower takes up the lead it was offered. `None`: the offer has lapsed.

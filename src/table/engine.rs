@@ -81,7 +81,15 @@ pub(crate) struct Granted {
 pub(crate) enum Step<F: Form> {
     Lead(Granted),
     Replay(F::Response),
-    Follow(Arc<Room<F>>, Arc<Seat>),
+    Follow(Joined<F>),
+}
+
+/// A place in line, and a hold on the table's insides. It is made before the line is let go and the place is
+/// counted: whoever sees that a thread waits may free the table's handle under it.
+pub(crate) struct Joined<F: Form> {
+    pub(super) inner: Arc<Inner<F>>,
+    pub(super) room: Arc<Room<F>>,
+    pub(super) seat: Arc<Seat>,
 }
 
 /// What a transition leaves to be done once its line is let go.

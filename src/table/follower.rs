@@ -9,7 +9,7 @@ use once_cell::sync::OnceCell;
 
 use super::begin::Left;
 use super::deadlock;
-use super::engine::{Ask, Follow, Granted, Inner, Step};
+use super::engine::{Ask, Follow, Granted, Inner, Joined, Step};
 use super::flight::Terms;
 use super::form::{Form, Probe};
 use super::index::Spot;
@@ -17,7 +17,7 @@ use super::lead::Lead;
 use super::seat::{Room, Seat, Told, Turn, Verdict, Waker};
 use super::typed::{Held, Typed};
 use super::{Begin, DedupTable, Key, Value};
-use crate::clock::{self, Moment, NEVER};
+use crate::clock::{self, Moment, NEVER, Span};
 use crate::error::{Error, ErrorKind};
 use crate::hash::SipState;
 use crate::sync::yield_now;
@@ -26,6 +26,10 @@ use crate::timer::{Alarm, AlarmKey, Alarmed};
 /// How often a thread that is about to sleep lets others go first. On idle cores a turn is a third of a microsecond, and
 /// all of them are less than being woken; more of them gained nothing (docs/DESIGN.md has the figures).
 const YIELDS: usize = if cfg!(onceflight_shuttle) { 1 } else { 8 };
+
+/// With less than that to go, in nanoseconds, it sleeps at once. A turn of others is some milliseconds for each thread that
+/// computes on this core.
+const HURRY: Span = 1_000_000_000;
 
 /// A follower's hold on its flight. It keeps the table's insides alive, so that a table handle may
 /// be freed while threads are blocked here.
@@ -52,13 +56,8 @@ pub(crate) enum Arrived<R> {
 }
 
 impl<F: Form> Waiter<F> {
-    pub fn new(
-        inner: Arc<Inner<F>>,
-        hash: u64,
-        ask: &Ask<'_>,
-        waker: Option<Arc<dyn Waker>>,
-        (room, seat): (Arc<Room<F>>, Arc<Seat>),
-    ) -> Self {
+    pub fn new(joined: Joined<F>, hash: u64, ask: &Ask<'_>, waker: Option<Arc<dyn Waker>>) -> Self {
+        let Joined { inner, room, seat } = joined;
         let Ask { terms, follow, deadline, .. } = *ask;
         let mut waiter = Self {
             inner,
@@ -152,7 +151,7 @@ impl<F: Form> Waiter<F> {
                 return Err(ErrorKind::Timeout.into());
             }
             if !late && let Some(_edge) = deadlock::enter(&self.room.leader, deadline == NEVER) {
-                if !self.soon() {
+                if !self.soon(deadline) {
                     self.seat.wait(deadline, self.in_turn);
                 }
                 continue;
@@ -169,7 +168,10 @@ impl<F: Form> Waiter<F> {
     /// Lets others go first a few times: where cores are short, one of them is the leader, or its response is
     /// there by the time that this thread's turn comes, and nobody has to be woken. Whether there is
     /// something to look at.
-    fn soon(&self) -> bool {
+    fn soon(&self, deadline: Moment) -> bool {
+        if deadline != NEVER && clock::passed(deadline.saturating_sub(HURRY)) {
+            return false;
+        }
         (0..YIELDS).any(|_| {
             yield_now();
             self.room.outcome.get().is_some() || self.is_told()
@@ -209,7 +211,7 @@ impl<F: Form> Waiter<F> {
         match self.inner.begin(&again, &ask, self.waker.as_ref())? {
             Step::Lead(granted) => Ok(Some(Arrived::Lead(granted))),
             Step::Replay(response) => Ok(Some(Arrived::Replayed(response))),
-            Step::Follow(room, seat) => {
+            Step::Follow(Joined { room, seat, .. }) => {
                 // It isn't back for long: who comes after it doesn't wait for that.
                 drop(self.turn());
                 self.room = room;

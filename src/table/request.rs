@@ -2,7 +2,6 @@
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::begin::AtOnce;
@@ -138,10 +137,9 @@ where
             Step::Lead(granted) => {
                 Begin::Lead(Lead::new(table.inner(), asked.hash, granted, &ask.terms))
             }
-            Step::Follow(room, seat) => {
+            Step::Follow(joined) => {
                 let deadline = clock::after(clock::span(self.timeout));
-                let inner = Arc::clone(table.inner());
-                let mut waiter = Waiter::new(inner, asked.hash, ask, None, (room, seat));
+                let mut waiter = Waiter::new(joined, asked.hash, ask, None);
                 let arrived = waiter.wait(deadline, true)?;
                 table.begun(&waiter, arrived)
             }
@@ -159,9 +157,8 @@ where
             Step::Lead(granted) => {
                 TryBegin::Lead(Lead::new(table.inner(), asked.hash, granted, &ask.terms))
             }
-            Step::Follow(room, seat) => {
-                let inner = Arc::clone(table.inner());
-                let waiter = Waiter::new(inner, asked.hash, &ask, None, (room, seat));
+            Step::Follow(joined) => {
+                let waiter = Waiter::new(joined, asked.hash, &ask, None);
                 TryBegin::Follower(Follower::new(table, waiter))
             }
         })

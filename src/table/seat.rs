@@ -154,25 +154,26 @@ impl Gate {
             }
         }
         match calls.door {
-            Door::Ajar if calls.sleepers > 0 => self.usher(calls),
+            // Who asked for no turn and comes late waits for none: the one that was woken will.
+            Door::Ajar if in_turn && calls.sleepers > 0 => self.usher(calls, deadline),
             Door::Ushered if calls.sleepers == 0 => self.emptied.notify_one(),
             _ => {}
         }
     }
 
-    /// Stays until all others are awake; wakes the rest at once, if nobody was for a while.
-    fn usher(&self, mut calls: MutexGuard<'_, Calls>) {
+    /// Stays until all others are awake; wakes the rest at once, if nobody was for a while, or its time is up.
+    fn usher(&self, mut calls: MutexGuard<'_, Calls>, deadline: Moment) {
         calls.door = Door::Ushered;
         self.bell.notify_one();
         let mut before = usize::MAX;
         while calls.sleepers > 0 {
-            if calls.sleepers == before {
+            if calls.sleepers == before || clock::passed(deadline) {
                 calls.door = Door::Open;
                 self.bell.notify_all();
                 return;
             }
             before = calls.sleepers;
-            calls = self.emptied.wait(calls, clock::after(self.patience));
+            calls = self.emptied.wait(calls, clock::after(self.patience).min(deadline));
         }
     }
 
@@ -377,5 +378,29 @@ pub(crate) mod tests {
                 assert!(out.recv_timeout(LONG).unwrap().is_none());
             }
         }
+    }
+
+    #[test]
+    fn who_comes_late_and_asks_for_no_turn_is_no_usher() {
+        let (gate, out) = asleep(ENDLESS, CROWD, CROWD);
+        gate.state.lock().door = Door::Ajar; // as open() leaves it, before the one that it wakes has the lock
+        let seat = Seat::new(99, true, None, Arc::clone(&gate));
+        let (sender, late) = channel();
+        std::thread::spawn(move || {
+            seat.wait(NEVER, false);
+            sender.send(()).unwrap();
+        });
+        late.recv_timeout(LONG).unwrap();
+        drop(out);
+    }
+
+    #[test]
+    fn an_usher_keeps_its_deadline() {
+        let (gate, out) = asleep(ENDLESS, CROWD, CROWD);
+        gate.state.lock().door = Door::Ajar;
+        let seat = Seat::new(99, true, None, Arc::clone(&gate));
+        seat.wait(clock::after(1_000_000), true);
+        let turns: Vec<_> = (0..CROWD).map(|_| out.recv_timeout(LONG).unwrap()).collect();
+        drop(turns); // that nobody's turn ended before
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use onceflight::ErrorKind;
-use onceflight::store::{Claim, Heard, PostgresStore, RecordKey, Store};
+use onceflight::store::{Claim, Claimed, Heard, PostgresStore, RecordKey, Settled, Store};
 use postgres::{Client as Sql, NoTls};
 
 use crate::harness::*;
@@ -181,6 +181,31 @@ fn what_a_role_prefers_changes_nothing() {
         matches!(claimed, onceflight::store::Claimed::Lead(_))
     });
     assert_eq!(leads.iter().filter(|leads| **leads).count(), 1);
+}
+
+#[test]
+fn neither_do_the_checks_that_a_role_adds_to_functions() {
+    let schema = Schema::new();
+    let checked = "%20-cplpgsql.extra_errors%3Dall";
+    let store = schema.try_open(checked).expect("a store"); // its tables are made under them too
+    let lead = |claim: &Claim<'_>| led(claim, store.claim(&key(), claim, soon()).expect("a claim"));
+    let first = lead(&claim());
+    let settled = store.checkpoint(&key(), first.held, b"half", soon()).expect("an answer");
+    assert_eq!(settled, Settled::Done);
+    let settled = store.release(&key(), first.held, SUCCEED, soon()).expect("an answer");
+    assert_eq!(settled, Settled::Done);
+    let second = lead(&claim());
+    assert_eq!(second.grant.attempt, 2);
+    assert_eq!(second.grant.checkpoint.as_deref(), Some(&b"half"[..]));
+    let response = onceflight::store::Response::new(200, b"done");
+    let _ = store.complete(&key(), second.held, &response, SHORT, soon()).expect("an answer");
+    let third = loop {
+        match store.claim(&key(), &claim(), soon()).expect("a claim") {
+            Claimed::Completed(_) => thread::yield_now(), // its time isn't up
+            other => break led(&claim(), other),
+        }
+    };
+    assert_eq!((third.grant.attempt, third.grant.checkpoint), (1, None));
 }
 
 #[test]

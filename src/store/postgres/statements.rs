@@ -22,7 +22,7 @@ pub enum PostgresStatement {
     Renew,
     /// Bytes for a successor.
     Checkpoint,
-    /// Whose a record is: why one of these five had no row.
+    /// Whose a record is: why one of these five changed nothing.
     Look,
     /// Drops a record that nobody leads.
     Forget,

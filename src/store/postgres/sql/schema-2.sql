@@ -81,9 +81,11 @@ BEGIN
                 coalesce(clock_timestamp() + (lease + keep_for) * interval '1 us', 'infinity'),
                 NULL, NULL, NULL, false, clock_timestamp())
             ON CONFLICT DO NOTHING
-            RETURNING 'granted', r.epoch, r.attempt, r.taken_over INTO answer;
+            RETURNING 'granted', r.epoch, r.attempt, r.taken_over
+            INTO answer.verdict, answer.epoch, answer.attempt, answer.taken_over;
         ELSE
             -- A successor goes on with what its flight has; anything else is forgotten.
+            answer.body := NULL;
             UPDATE {schema}.onceflight_records AS r SET
                 fingerprint = my_fingerprint, state = 1, token = my_token, epoch = nextval({epochs}),
                 attempt = CASE WHEN answer.verdict = 'succeeds' THEN least(r.attempt, 2147483646) + 1 ELSE 1 END,
@@ -98,7 +100,8 @@ BEGIN
             -- still what was judged: nobody settled, renewed or took it over
             WHERE r.id = my_id AND r.epoch = answer.epoch AND r.state = found_state
                 AND r.lease_until = found_lease AND r.expires_at = found_expiry
-            RETURNING 'granted', r.epoch, r.attempt, r.taken_over, r.checkpoint INTO answer;
+            RETURNING 'granted', r.epoch, r.attempt, r.taken_over, r.checkpoint
+            INTO answer.verdict, answer.epoch, answer.attempt, answer.taken_over, answer.checkpoint;
         END IF;
         IF FOUND THEN
             RETURN answer;
