@@ -316,6 +316,35 @@ class SameThread(unittest.TestCase):
             _edges.settle(me, 3)
             self.assertEqual((_edges._leaders, _edges._waits), ({}, {}))
 
+    def test_of_a_ring_one_is_refused(self):
+        ours, theirs = (0, b"ours"), (0, b"theirs")
+        me, asleep, gone = threading.get_ident(), threading.Event(), threading.Event()
+        shown = []  # whether others see this thread wait, whenever they may look
+
+        class Gone(threading.Condition):
+            def __exit__(self, *raised):
+                shown.append(me in _edges._waits)
+                return super().__exit__(*raised)
+
+        def other():
+            they = threading.get_ident()
+            _edges.lead(theirs, 1, they)
+            with _edges.waiting(ours, True):
+                asleep.set()
+                gone.wait()
+            _edges.settle(they, 1)
+
+        _edges.lead(ours, 2, me)
+        follower = Thread(other)
+        asleep.wait()
+        with mock.patch.object(_edges, "_gone", Gone()):
+            with self.assertRaises(onceflight.WouldDeadlock), _edges.waiting(theirs, True):
+                pass
+        gone.set()
+        follower.result()
+        _edges.settle(me, 2)
+        self.assertEqual(set(shown), {False})
+
 
 class Hashes(unittest.TestCase):
     def test_fingerprint(self):

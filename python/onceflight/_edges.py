@@ -12,7 +12,11 @@ nothing could come of it.
 
 A thread that has its response stands here until it has the GIL too. Meanwhile another may lead that
 key anew; so a new lead makes those who wait for its key *doubtful*. A ring through one of them is
-refused only if it is still there after a while.
+refused only if it is still there after a while. (Where the lead was passed on to one of them, the
+others wait on, and their rings are told that much later.)
+
+Leads are known by their keys: one that was overtaken or forgotten, and isn't settled yet, still
+counts as its key's leader, unless a successor is entered too.
 """
 
 from __future__ import annotations
@@ -25,16 +29,18 @@ from threading import get_ident
 from typing import Dict, Iterator, Optional, Set, Tuple
 
 from . import _native
-from .errors import WouldDeadlock, error_for
+from .errors import WouldDeadlock
 
 Place = Tuple[int, bytes]  # a table's address and a key
 Held = Dict[int, Place]  # by lead
 
 DOUBT = 1.0  # seconds; a thread that was told is gone long before
+LOOKS = 10  # meanwhile: each takes the GIL, so one that was told has had it by the last
 
 _leaders: Dict[int, Held] = {}  # by the thread that will settle them; no thread without a lead
 _waits: Dict[int, Wait] = {}  # of threads that lead
-_gone = threading.Condition()  # a wait is; its lock is reentrant: a finalizer that runs inside may come back here
+# A wait is. Its lock is reentrant: a finalizer that runs inside may come back here.
+_gone = threading.Condition()
 
 
 class Wait:
@@ -90,22 +96,20 @@ def waiting(place: Place, endless: bool) -> Iterator[None]:
     if not endless:
         yield
         return
-    with _gone:
-        before = _waits.get(me)  # a signal handler may run a wait inside a wait
-        _waits[me] = Wait(place)
+    before = _waits.get(me)  # a signal handler may run a wait inside a wait
     try:
         with _gone:
-            _gone.wait_for(lambda: _ring(me, place) is not Ring.DOUBTFUL, DOUBT)
+            _waits[me] = Wait(place)
+            for _ in range(LOOKS):
+                if _gone.wait_for(lambda: _ring(me, place) is not Ring.DOUBTFUL, DOUBT / LOOKS):
+                    break
             if _ring(me, place) is not Ring.NONE:
+                _restore(me, before)  # before another looks, who would see the ring too
                 raise _would_deadlock()
         yield
     finally:
         with _gone:
-            if before is None:
-                _waits.pop(me, None)
-            else:
-                _waits[me] = before
-            _gone.notify_all()
+            _restore(me, before)
 
 
 def _would_deadlock() -> WouldDeadlock:
@@ -137,6 +141,14 @@ def _leader(place: Place) -> Optional[int]:
             if led == place and number > latest:
                 latest, leader = number, thread
     return leader
+
+
+def _restore(me: int, before: Optional[Wait]) -> None:
+    if before is None:
+        _waits.pop(me, None)
+    else:
+        _waits[me] = before
+    _gone.notify_all()
 
 
 def _after_fork() -> None:

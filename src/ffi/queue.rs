@@ -137,7 +137,7 @@ impl Queue {
         let mut state = self.state.lock();
         loop {
             if state.freed {
-                return Err(Failure::new(ONCEFLIGHT_E_CLOSED, "the queue is freed"));
+                return Err(freed());
             }
             if let Some(id) = state.ready.pop_front() {
                 self.signal(&mut state);
@@ -173,6 +173,10 @@ impl Queue {
 struct Event {
     tag: u64,
     result: Result<Arrived<Response>, Error>,
+}
+
+fn freed() -> Failure {
+    Failure::new(ONCEFLIGHT_E_CLOSED, "the queue is freed")
 }
 
 fn forked() -> Failure {
@@ -306,6 +310,8 @@ pub unsafe extern "C" fn onceflight_queue_leave(queue: *const onceflight_queue, 
         }
         if found {
             Ok(ONCEFLIGHT_OK)
+        } else if state.freed {
+            Err(freed())
         } else {
             Err(Failure::invalid(format!("no wait has tag {tag}: its event was taken already?")))
         }

@@ -257,7 +257,8 @@ pub unsafe extern "C" fn onceflight_begin_request(
     entry(|| {
         // SAFETY: the caller's pointers, for this call.
         let outs = unsafe { Outs::new(lead, response) }?;
-        // SAFETY: the table isn't freed before this call blocks, and `start` is done with it then.
+        // SAFETY: the table isn't freed before this call is seen to wait, and from then on `start` reads
+        // nothing of it.
         let (next, timeout) = unsafe { start(table, request) }?;
         // From here on the table may be freed: what waits has what it needs.
         Ok(outs.put(next.wait(timeout)?))

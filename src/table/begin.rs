@@ -287,6 +287,7 @@ impl<F: Form> Inner<F> {
         let seated = Seated { seat: Arc::clone(&seat), terms: ask.terms, deadline: ask.deadline };
         followers.line.insert(ticket, seated);
         self.watch_lease(hash, flight);
+        // Not by a clone of the caller's: that one lies in the handle, and `self` is used after this.
         let inner = self.me.upgrade().expect("its caller holds it");
         here.tally.joined.up();
         Ok(Step::Follow(Joined { inner, room, seat }))

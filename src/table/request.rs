@@ -146,6 +146,31 @@ where
         }))
     }
 
+    /// What the C ABI does for who asks to be woken in turn, for models; and the turn.
+    #[cfg(onceflight_shuttle)]
+    pub fn begin_in_turn(
+        self,
+    ) -> (Result<Begin<'t, K, V>, Error>, Option<impl Sized + use<K, V, S, Q>>) {
+        let ask = self.ask(Follow::Blocking);
+        let table = self.table;
+        let asked = table.asked(self.key);
+        let joined = match table.inner().begin_in_full(&asked, &ask, None) {
+            Ok(Step::Follow(joined)) => joined,
+            Ok(Step::Lead(granted)) => {
+                let lead = Lead::new(table.inner(), asked.hash, granted, &ask.terms);
+                return (Ok(Begin::Lead(lead)), None);
+            }
+            Ok(Step::Replay(response)) => {
+                return (Ok(Begin::Replayed(V::clone(&response.value))), None);
+            }
+            Err(error) => return (Err(error), None),
+        };
+        let mut waiter = Waiter::new(joined, asked.hash, &ask, None).in_turn(true);
+        let arrived = waiter.wait(clock::after(clock::span(self.timeout)), true);
+        let turn = waiter.turn();
+        (arrived.map(|arrived| table.begun(&waiter, arrived)), turn)
+    }
+
     /// Leads, or stands in line without blocking. The timeout is the follower's to set, when it
     /// waits.
     pub fn try_begin(self) -> Result<TryBegin<'t, K, V, S>, Error> {

@@ -143,6 +143,18 @@ broken one-call-at-a-time offer::lapsed_with_nobody_else src/table/seat.rs \
 broken cried-once-and-for-all gate::two_calls_at_once src/table/seat.rs \
     's/calls\.cried = false;//'
 
+broken turn-wakes-nobody turn::all_return src/table/seat.rs \
+    's/(impl Drop for Turn\b.*?)self\.gate\.bell\.notify_one\(\);/$1/s'
+
+broken usher-wakes-nobody turn::all_return src/table/seat.rs \
+    's/(Door::Ushered;\s*)self\.bell\.notify_one\(\);/$1/'
+
+broken usher-not-told-of-the-last turn::all_return src/table/seat.rs \
+    's/Door::Ushered if calls\.sleepers == 0 => self\.emptied\.notify_one\(\),//'
+
+broken usher-without-patience turn::a_turn_that_does_not_end src/table/seat.rs \
+    's/if calls\.sleepers == before \|\| /if /'
+
 broken closed-asked-before-the-line-is-held close::while_joining src/table/begin.rs \
     's/(fn begin_in_full\b.*?)(let mut line = self\.index\.hold\(spot\.hash\(\)\);\s*if )self\.is_closed\(\)/$1let closed = self.is_closed();\n$2closed/s'
 

@@ -16,5 +16,6 @@ mod hold;
 mod lease;
 mod offer;
 mod settle;
+mod turn;
 mod walk;
 mod window;
