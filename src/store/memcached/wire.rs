@@ -9,8 +9,8 @@
 //! too large for the server, whatever its mode: a record in progress would vanish. `add` and `cas` leave
 //! it. (`ms` could tell the number of the version that it wrote; `gets`, sent with the `add`, does too.)
 
+use std::fmt::Arguments;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::string::FromUtf8Error;
 use std::time::Instant;
 
 use crate::clock::{self, Moment};
@@ -26,6 +26,9 @@ const LONGEST_LINE: u64 = 2048;
 pub(super) struct Connection {
     server: Box<str>,
     line: BufReader<Stream>,
+    /// The last command that was sent, and the last line that was read: room for the next.
+    command: Vec<u8>,
+    answer: Vec<u8>,
     /// From when on it has surely been to one and the same process.
     pub opened: Moment,
 }
@@ -40,8 +43,9 @@ impl Connection {
     /// Connects to `server`, a host and a port.
     pub fn open(server: &str, deadline: Instant) -> Result<Self, Error> {
         let stream = Stream::connect(server, deadline).map_err(|error| failed(server, &error))?;
-        let line = BufReader::new(stream);
-        Ok(Self { server: server.into(), line, opened: clock::now() })
+        let (line, opened) = (BufReader::new(stream), clock::now());
+        let (command, answer) = Default::default();
+        Ok(Self { server: server.into(), line, command, answer, opened })
     }
 
     /// From now on, until when every call must have ended.
@@ -50,7 +54,7 @@ impl Connection {
     }
 
     pub fn get(&mut self, key: &str) -> Result<Option<Found>, Failure> {
-        self.send(&[format!("gets {key}\r\n").as_bytes()])?;
+        self.send(format_args!("gets {key}\r\n"), &[], format_args!(""))?;
         self.read_found(key)
     }
 
@@ -73,17 +77,16 @@ impl Connection {
             return Err(Failure::Refused(self.too_large(len)));
         }
         if let Some(Found { cas, .. }) = over {
-            let command = format!("cas {key} 0 {exptime} {len} {cas}\r\n");
-            self.send(&[command.as_bytes(), value, b"\r\n"])?;
+            let command = format_args!("cas {key} 0 {exptime} {len} {cas}\r\n");
+            self.send(command, value, format_args!("\r\n"))?;
             return if self.read_put(len)? {
                 Ok((true, None))
             } else {
                 Ok((false, self.get(key)?))
             };
         }
-        let add = format!("add {key} 0 {exptime} {len}\r\n");
-        let gets = format!("\r\ngets {key}\r\n");
-        self.send(&[add.as_bytes(), value, gets.as_bytes()])?;
+        let add = format_args!("add {key} 0 {exptime} {len}\r\n");
+        self.send(add, value, format_args!("\r\ngets {key}\r\n"))?;
         let added = match self.read_put(len) {
             Err(Failure::Broken(error)) => return Err(Failure::Broken(error)),
             added => added,
@@ -96,18 +99,7 @@ impl Connection {
     }
 
     fn read_found(&mut self, key: &str) -> Result<Option<Found>, Failure> {
-        let first = self.read_line()?;
-        if first == "END" {
-            return Ok(None);
-        }
-        let words: Vec<_> = first.split(' ').collect();
-        let ["VALUE", found, _flags, len, cas] = *words else { return Err(self.refused(&first)) };
-        let (Ok(len), Ok(cas)) = (len.parse::<usize>(), cas.parse()) else {
-            return Err(self.refused(&first));
-        };
-        if found != key || len > LARGEST {
-            return Err(self.refused(&first));
-        }
+        let Some((len, cas)) = self.read_head(key)? else { return Ok(None) };
         let end = len + b"\r\nEND\r\n".len();
         // Past some kilobytes it grows with what comes, not with what was announced.
         let mut value = Vec::with_capacity(end.min(8192) + 1);
@@ -120,38 +112,69 @@ impl Connection {
         Ok(Some(Found { value, cas }))
     }
 
+    /// How long the value is that follows, and the number of its version.
+    fn read_head(&mut self, key: &str) -> Result<Option<(usize, u64)>, Failure> {
+        let line = self.read_line()?;
+        if line == "END" {
+            return Ok(None);
+        }
+        let words = line.strip_prefix("VALUE ").and_then(|rest| rest.strip_prefix(key));
+        let mut words = words.unwrap_or_default().split(' ');
+        let found = match (words.next(), words.next(), words.next(), words.next(), words.next()) {
+            // Before the flags there is nothing but a space, or it is another key.
+            (Some(""), Some(_flags), Some(len), Some(cas), None) => {
+                len.parse().ok().zip(cas.parse().ok())
+            }
+            _ => None,
+        };
+        match found.filter(|(len, _)| *len <= LARGEST) {
+            Some(found) => Ok(Some(found)),
+            None => Err(self.refused()),
+        }
+    }
+
     fn read_put(&mut self, len: usize) -> Result<bool, Failure> {
-        match &*self.read_line()? {
+        match self.read_line()? {
             "STORED" => Ok(true),
             "NOT_STORED" | "EXISTS" | "NOT_FOUND" => Ok(false),
             error if error.starts_with("SERVER_ERROR object too large") => {
                 Err(Failure::Refused(self.too_large(len)))
             }
-            other => Err(self.refused(other)),
+            _ => Err(self.refused()),
         }
     }
 
-    fn send(&mut self, parts: &[&[u8]]) -> Result<(), Failure> {
+    fn send(
+        &mut self,
+        begin: Arguments<'_>,
+        value: &[u8],
+        end: Arguments<'_>,
+    ) -> Result<(), Failure> {
+        let (command, stream) = (&mut self.command, self.line.get_mut());
+        command.clear();
         // A copy of what is short costs less than a packet more.
-        let line = self.line.get_mut();
-        let sent = match parts {
-            [command, value, end] if value.len() > 65_536 => {
-                [command, value, end].into_iter().try_for_each(|part| line.write_all(part))
+        let sent = command.write_fmt(begin).and_then(|()| {
+            if value.len() > 65_536 {
+                stream.write_all(command)?;
+                stream.write_all(value)?;
+                command.clear();
+            } else {
+                command.extend_from_slice(value);
             }
-            _ => line.write_all(&parts.concat()),
-        };
+            command.write_fmt(end)?;
+            stream.write_all(command)
+        });
         sent.map_err(|error| self.broken(&error))
     }
 
-    /// A line of an answer, without its end.
-    fn read_line(&mut self) -> Result<String, Failure> {
-        let mut bytes = Vec::with_capacity(128);
-        let read = self.line.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes);
+    /// A line of an answer, without its end. Of what isn't text nothing is understood anyway.
+    fn read_line(&mut self) -> Result<&str, Failure> {
+        self.answer.clear();
+        let read = self.line.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut self.answer);
         match read {
-            Ok(_) if bytes.ends_with(b"\r\n") => {
-                bytes.truncate(bytes.len() - 2);
-                let lossy = |error: FromUtf8Error| String::from_utf8_lossy(error.as_bytes()).into();
-                Ok(String::from_utf8(bytes).unwrap_or_else(lossy))
+            Ok(_) if self.answer.ends_with(b"\r\n") => {
+                self.answer.truncate(self.answer.len() - 2);
+                Ok(str::from_utf8(&self.answer).unwrap_or_default())
             }
             Ok(_) => Err(self.broken(&io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(self.broken(&error)),
@@ -160,7 +183,8 @@ impl Connection {
 
     /// What the server says instead of an answer. The connection isn't used any more but where the
     /// server has read all that it was sent.
-    fn refused(&self, line: &str) -> Failure {
+    fn refused(&self) -> Failure {
+        let line = String::from_utf8_lossy(&self.answer);
         let error = Error::store(format!("memcached at {} answers: {line}", self.server));
         if line.starts_with("SERVER_ERROR ") {
             Failure::Refused(error)
