@@ -143,7 +143,8 @@ signalled() {
     set -m # without it, the shell would have it ignore interrupts
     (
         cd "$work"
-        exec "$servers" run bash -c "echo up >up; sleep 1000 & wait"
+        # Under nohup it would have it ignored.
+        exec env --default-signal=HUP "$servers" run bash -c "echo up >up; sleep 1000 & wait"
     ) &
     set +m
     read -r <"$work/up"
