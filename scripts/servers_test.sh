@@ -143,8 +143,8 @@ signalled() {
     set -m # without it, the shell would have it ignore interrupts
     (
         cd "$work"
-        # Under nohup it would have it ignored.
-        exec env --default-signal=HUP "$servers" run bash -c "echo up >up; sleep 1000 & wait"
+        # What started this may have it ignore some: nohup, or a shell's background.
+        exec env --default-signal=HUP,INT,TERM "$servers" run bash -c "echo up >up; sleep 1000 & wait"
     ) &
     set +m
     read -r <"$work/up"
