@@ -74,13 +74,18 @@ pub(super) struct Index<F: Form> {
     level: AtomicUsize,
     /// Lines with more entries than fit.
     pub crowded: AtomicUsize,
-    first: Box<[Line<F>; FIRST]>,
+    first: Box<[Apart<F>; FIRST]>,
     /// A bit for each of them: whether it may hold a completed response.
     marks: Marks,
     /// The lines after those, and their marks: each segment is as long as all before it.
     segments: [OnceCell<Segment<F>>; SEGMENTS],
     growing: Mutex<()>,
 }
+
+/// A line without a neighbour. With a line that is read a processor fetches the one beside it, and so takes from
+/// another what that one has just written. The few lines of a small table all change hands all the time.
+#[repr(align(128))]
+struct Apart<F: Form>(Line<F>);
 
 type Segment<F> = (Box<[Line<F>]>, Marks);
 type Marks = Box<[AtomicU64]>;
@@ -91,7 +96,7 @@ fn marks(lines: usize) -> Marks {
 
 impl<F: Form> Index<F> {
     pub fn new() -> Self {
-        let first: Box<[Line<F>]> = (0..FIRST).map(|_| Line::new(0)).collect();
+        let first: Box<[Apart<F>]> = (0..FIRST).map(|_| Apart(Line::new(0))).collect();
         Self {
             level: AtomicUsize::new(0),
             crowded: AtomicUsize::new(0),
@@ -111,7 +116,7 @@ impl<F: Form> Index<F> {
     #[inline(always)]
     pub fn hold(&self, hash: u32) -> Guard<'_, F> {
         if self.level.load(Ordering::Acquire) == 0 {
-            let line = self.first[hash as usize % FIRST].hold();
+            let line = self.first[hash as usize % FIRST].0.hold();
             if line.level() == 0 {
                 return line;
             }
@@ -141,7 +146,7 @@ impl<F: Form> Index<F> {
 
     #[inline]
     fn line(&self, number: usize) -> &Line<F> {
-        if let Some(line) = self.first.get(number) {
+        if let Some(Apart(line)) = self.first.get(number) {
             return line;
         }
         let segment = (number / FIRST).ilog2();

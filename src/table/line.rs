@@ -483,7 +483,7 @@ fn zeros(bytes: u64) -> u64 {
 }
 
 /// How many sequence numbers are drawn at once, so that lines seldom meet at their counter.
-const BLOCK: u64 = 64;
+const BLOCK: u64 = 256;
 /// How much of the hash an id tells.
 pub(super) const SPOT_BITS: u32 = 20;
 /// One for each of the endings that all hashes of a line have in common from the first.
