@@ -4,7 +4,15 @@ use onceflight::{Begin, ErrorKind};
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use shuttle::thread::yield_now;
 
-use crate::harness::{A, Got, SECOND, World, check, threads};
+use crate::harness::{A, Got, Held, SECOND, World, check, threads};
+
+fn with_a_leader(model: impl Fn(&World, Held<'_>) + Send + Sync + 'static) {
+    check(move || {
+        let world = World::new(|table| table);
+        model(&world, world.lead(A));
+        world.nothing_left();
+    });
+}
 
 /// Begins in turn, and has what it got while its turn lasts.
 fn in_turn(world: &World, me: u64) -> Got {
@@ -18,10 +26,7 @@ fn in_turn(world: &World, me: u64) -> Got {
 /// With four there may be a crowd and one more. No time passes here: whoever isn't woken hangs.
 #[test]
 fn all_return() {
-    check(|| {
-        let world = World::new(|table| table);
-        let w = &world;
-        let lead = w.lead(A);
+    with_a_leader(|w, lead| {
         threads(|s| {
             for me in 1..=4 {
                 s.spawn(move || {
@@ -31,18 +36,14 @@ fn all_return() {
             }
             assert_eq!(w.complete(lead, 9), Got::Led);
         });
-        world.settled(&[A]);
-        world.nothing_left();
+        w.settled(&[A]);
     });
 }
 
 /// One that asked for no turn comes while the others have theirs.
 #[test]
 fn one_comes_late() {
-    check(|| {
-        let world = World::new(|table| table);
-        let w = &world;
-        let lead = w.lead(A);
+    with_a_leader(|w, lead| {
         threads(|s| {
             for me in 1..=3 {
                 s.spawn(move || in_turn(w, me));
@@ -50,18 +51,14 @@ fn one_comes_late() {
             s.spawn(|| w.call(A, 4));
             assert_eq!(w.complete(lead, 9), Got::Led);
         });
-        world.settled(&[A]);
-        world.nothing_left();
+        w.settled(&[A]);
     });
 }
 
 /// Nobody waits for ever for the end of another's turn, the usher neither.
 #[test]
 fn a_turn_that_does_not_end() {
-    check(|| {
-        let world = World::new(|table| table);
-        let w = &world;
-        let lead = w.lead(A);
+    with_a_leader(|w, lead| {
         let back = &AtomicUsize::new(0);
         threads(|s| {
             for me in 1..=4 {
@@ -78,18 +75,14 @@ fn a_turn_that_does_not_end() {
                 yield_now();
             }
         });
-        world.settled(&[A]);
-        world.nothing_left();
+        w.settled(&[A]);
     });
 }
 
 /// Of a crowd, one has a deadline; it may be the usher, or the one whose turn is next.
 #[test]
 fn one_leaves() {
-    check(|| {
-        let world = World::new(|table| table);
-        let w = &world;
-        let lead = w.lead(A);
+    with_a_leader(|w, lead| {
         threads(|s| {
             for me in 1..=3 {
                 s.spawn(move || in_turn(w, me));
@@ -104,35 +97,27 @@ fn one_leaves() {
             s.spawn(|| w.pass(SECOND * 2));
             assert_eq!(w.complete(lead, 9), Got::Led);
         });
-        world.nothing_left();
     });
 }
 
 /// The lead is offered to one of the crowd first, which completes; the others return in turn.
 #[test]
 fn one_succeeds() {
-    check(|| {
-        let world = World::new(|table| table);
-        let w = &world;
-        let lead = w.lead(A);
+    with_a_leader(|w, lead| {
         threads(|s| {
             for me in 1..=4 {
                 s.spawn(move || in_turn(w, me));
             }
             lead.cancel().unwrap();
         });
-        world.settled(&[A]);
-        world.nothing_left();
+        w.settled(&[A]);
     });
 }
 
 /// The flight is forgotten and ends without an outcome, so that the crowd begins again.
 #[test]
 fn all_begin_again() {
-    check(|| {
-        let world = World::new(|table| table);
-        let w = &world;
-        let lead = w.lead(A);
+    with_a_leader(|w, lead| {
         threads(|s| {
             for me in 1..=4 {
                 s.spawn(move || in_turn(w, me));
@@ -145,7 +130,6 @@ fn all_begin_again() {
                 lead.cancel().unwrap();
             }
         });
-        assert_eq!(world.table.stats().waiting, 0);
-        world.nothing_left();
+        assert_eq!(w.table.stats().waiting, 0);
     });
 }
